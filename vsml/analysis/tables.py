@@ -1,0 +1,61 @@
+"""The table of a run's evaluations: the learned algorithm above the best gradient descent, as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+LEGEND = (
+    "Predictions made before their label is seen; mean over lifetimes ± 95 % interval, and their std.",
+    "Cumulative: all examples. Final: the last tenth. SGD and Adam are tuned on these very lifetimes.",
+)
+HEADER = ("accuracy", "cumulative", "std", "final", "std")
+
+
+def evaluation_table(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
+    """Renders evaluations side by side with their baselines.
+
+    Args:
+      evaluations: what `summary.json` holds under `evaluations`: name -> summary of one evaluator.
+
+    Returns:
+      Lines of at most 100 columns without a final line break; one block per evaluation.
+    """
+    blocks = {_title(name, summary): _rows(summary) for name, summary in evaluations.items()}
+    cells = [HEADER, *(row for rows in blocks.values() for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(HEADER))]
+    lines = [_line(HEADER, widths)]
+    for title, rows in blocks.items():
+        lines += [title, *(_line(row, widths) for row in rows)]
+    return "\n".join([*lines, *LEGEND])
+
+
+def _title(name: str, summary: Mapping[str, Any]) -> str:
+    return f"{name}: {summary['lifetimes']} lifetimes of {summary['examples']} examples, chance {summary['chance']:.3f}"
+
+
+def _rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The evaluation itself, then its baselines."""
+    labels = {"best_sgd": "best SGD", "best_adam": "best Adam"}
+    rows = [_row("learned algorithm", summary)]
+    for name, baseline in summary.get("baselines", {}).items():
+        rows.append(_row(f"{labels.get(name, name)} ({_settings(baseline)})", baseline))
+    return rows
+
+
+def _settings(baseline: Mapping[str, Any]) -> str:
+    edge = ", the grid's edge" if baseline.get("at_grid_edge") else ""
+    return f"{baseline['hidden']} hidden, lr {baseline['learning_rate']:g}{edge}"
+
+
+def _row(label: str, scores: Mapping[str, Any]) -> tuple[str, ...]:
+    cells = [f"  {label}"]
+    for name in ("cumulative_accuracy", "final_accuracy"):
+        score = scores[name]
+        cells += [f"{score['mean']:.3f} ± {score['interval95']:.3f}", f"{score['std']:.3f}"]
+    return tuple(cells)
+
+
+def _line(cells: tuple[str, ...], widths: list[int]) -> str:
+    first, *others = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+    return "  ".join([first, *others]).rstrip()

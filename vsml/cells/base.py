@@ -1,0 +1,53 @@
+"""Contract of one sub-RNN, written for all sub-RNNs of a layer at once.
+
+Everything is feature-first and flat: states are [n, units], messages [m, units], where `units` counts the sub-RNNs of a layer
+in the order of its wiring. A cell is then a few matrix products [n_out, n_in] x [n_in, units] and elementwise maps over long
+contiguous rows, which is what processors are fast at.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from vsml.sparsity.base import Reduce
+from vsml.types import Array, Key, Params, State
+
+
+class Cell(ABC):
+    """What one sub-RNN computes: new state from old state and incoming messages, outgoing messages from the state."""
+
+    @abstractmethod
+    def init(self, key: Key, message_size: int) -> Params:
+        """Draws one set of meta-parameters."""
+
+    @abstractmethod
+    def initial_state(self, key: Key, units: int, fan_in: int, random_share: float) -> State:
+        """Draws the state a lifetime starts from.
+
+        Args:
+          units: number of sub-RNNs.
+          fan_in: number of sub-RNNs whose messages one receiving neuron sums.
+          random_share: share of the entries that start random (this breaks the symmetry between sub-RNNs); the rest is 0.
+
+        Returns:
+          A pytree with leaves [n, units].
+        """
+
+    @abstractmethod
+    def update(self, params: Params, state: State, forward_in: Array, backward_in: Array) -> State:
+        """One micro tick.
+
+        Args:
+          forward_in, backward_in: [channels, units]. Where there are fewer channels than `message_size`, the missing
+            last ones are silent: a cell skips their arithmetic.
+        """
+
+    @abstractmethod
+    def messages(
+        self, params: Params, state: State, forward_in: Array, backward_in: Array, forward: Reduce, backward: Reduce
+    ) -> tuple[Array, Array]:
+        """Outgoing messages, already reduced at the receiving neurons.
+
+        `forward` and `backward` are linear reductions [n, units] -> [n, neurons]. A cell whose messages are affine in its
+        state may reduce the state first and apply its weights to the few neurons instead of the many sub-RNNs.
+        """

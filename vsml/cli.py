@@ -1,0 +1,178 @@
+"""The verbs: train, eval, parts, recipes.
+
+    vsml train RECIPE [GIN_FILE | KEY=VALUE ...] [--run_dir D] [--devices N] [--dry_run]
+    vsml eval RUN_DIR [GIN_FILE | KEY=VALUE ...] [--checkpoint newest|best|STEP]
+    vsml parts [AXIS]
+    vsml recipes
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import flags
+
+from vsml import __version__
+from vsml.errors import UserError
+
+USAGE = """\
+usage:
+  vsml train RECIPE [GIN_FILE | KEY=VALUE ...] [--run_dir D]   meta-train; the same command again resumes
+  vsml train RECIPE [...] --dry_run                            build everything, print what it would take, and end
+  vsml eval RUN_DIR [GIN_FILE | KEY=VALUE ...]                 meta-test what a run has learned, also on other tasks
+  vsml parts [AXIS]                                            the parts of every axis, or of one, with their fields
+  vsml recipes                                                 the recipes that are shipped
+
+Gin files and KEY=VALUE follow the recipe in the order given; KEY is a macro (STEPS) or axis.Part.field (cells.LSTM.size):
+  vsml train recipes/quickstart.gin cells/lstm.gin STEPS=200 cells.LSTM.size=32
+"""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """A parsed command line."""
+
+    verb: str
+    words: list[str]  # behind the verb, in order
+    flags: Any
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command. Returns its exit code; a user's mistake is one line on standard error."""
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except UserError as error:
+        print(f"vsml: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("vsml: interrupted; what was saved is intact", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(argv: list[str]) -> int:
+    if not argv or argv[0] in ("help", "-h", "--help", "--helpshort", "--helpfull"):
+        print(USAGE, end="")
+        return 0 if argv else 2
+    if argv[0] in ("version", "--version"):
+        print(__version__)
+        return 0
+    verbs = {"train": _train, "eval": _eval, "parts": _parts, "recipes": _recipes}
+    if argv[0] not in verbs:
+        from vsml.config.catalogue import suggest
+
+        raise UserError(f"'{argv[0]}' is no command{suggest(argv[0], verbs) or ': commands are ' + ', '.join(verbs)}")
+    return verbs[argv[0]](_parse(argv))
+
+
+def _flags(verb: str) -> flags.FlagValues:
+    """The flags of a verb."""
+    values = flags.FlagValues()
+    if verb in ("train", "eval"):
+        flags.DEFINE_multi_string("gin_file", [], "a gin file that follows the other arguments", flag_values=values)
+        flags.DEFINE_multi_string("gin_bindings", [], "a gin binding that follows the gin files", flag_values=values)
+    if verb == "train":
+        flags.DEFINE_string("run_dir", None, "where the run lives (runs/RECIPE)", flag_values=values)
+        flags.DEFINE_integer("devices", None, "devices to use (all that divide the population)", flag_values=values)
+        flags.DEFINE_bool("dry_run", False, "build everything, print what it would take, and end", flag_values=values)
+    if verb == "eval":
+        flags.DEFINE_string("checkpoint", "newest", "newest, best, or a number of meta-steps", flag_values=values)
+    flags.DEFINE_bool("help", False, "show this help", short_name="h", flag_values=values)
+    return values
+
+
+def _parse(argv: list[str]) -> Arguments:
+    values = _flags(argv[0])
+    try:
+        words = values(["vsml", *argv[1:]])[1:]
+    except flags.Error as error:
+        raise UserError(f"{' '.join(str(error).split())}; `vsml {argv[0]} --help` lists the flags") from None
+    if values["help"].value:
+        print(USAGE + "\nflags of this command:\n" + values.main_module_help() + _flag_lines(values), end="")
+        raise SystemExit(0)
+    return Arguments(argv[0], words, values)
+
+
+def _flag_lines(values: flags.FlagValues) -> str:
+    names = sorted({name for name in values if len(name) > 1 and name != "help"})
+    return "".join(f"  --{name}: {values[name].help}\n" for name in names)
+
+
+def _overrides(arguments: Arguments) -> list[str]:
+    bindings = [re.sub(r"\s*=\s*", "=", binding, count=1) for binding in arguments.flags["gin_bindings"].value]
+    return [*arguments.words[1:], *arguments.flags["gin_file"].value, *bindings]
+
+
+def _one_device_per_core() -> None:
+    """On a CPU, XLA's virtual devices are what makes one process use several cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jax.config.update("jax_num_cpu_devices", cores)
+
+
+def _train(arguments: Arguments) -> int:
+    if not arguments.words and not arguments.flags["gin_file"].value:
+        raise UserError("train needs a recipe, such as `vsml train recipes/quickstart.gin`; `vsml recipes` lists them")
+    _one_device_per_core()
+    from vsml import config as configs
+    from vsml.training import trainer
+
+    if arguments.words:
+        config = configs.load(arguments.words[0], _overrides(arguments))
+    else:
+        first, *rest = _overrides(arguments)
+        config = configs.load(first, rest)
+    if arguments.flags["dry_run"].value:
+        from vsml.analysis.cost import dry_run
+
+        print(dry_run(config, arguments.flags["devices"].value))
+        return 0
+    directory = arguments.flags["run_dir"].value or Path("runs") / Path(config.recipe).stem
+    summary = trainer.train(config, Path(directory), arguments.flags["devices"].value)
+    print(trainer.show(summary))
+    return 0
+
+
+def _eval(arguments: Arguments) -> int:
+    if not arguments.words:
+        raise UserError("eval needs the directory of a run, such as `vsml eval runs/quickstart`")
+    _one_device_per_core()
+    from vsml.training import meta_test, trainer
+
+    checkpoint = arguments.flags["checkpoint"].value
+    if checkpoint not in ("newest", "best"):
+        try:
+            checkpoint = int(checkpoint)
+        except ValueError:
+            raise UserError(f"--checkpoint {checkpoint}: give newest, best, or a number of meta-steps") from None
+    summary = meta_test.meta_test(Path(arguments.words[0]), _overrides(arguments), checkpoint)
+    print(trainer.show(summary))
+    return 0
+
+
+def _parts(arguments: Arguments) -> int:
+    from vsml.config import parts
+
+    if len(arguments.words) > 1:
+        raise UserError(f"parts takes one axis, not {' '.join(arguments.words)}")
+    for part in parts(*arguments.words):
+        print(f"{part.name}: {part.summary}")
+        for field in part.fields.values():
+            print(f"    {field}")
+    return 0
+
+
+def _recipes(arguments: Arguments) -> int:
+    from vsml.config import recipes
+
+    for path, header in recipes():
+        print(f"{path}: {header}")
+    return 0

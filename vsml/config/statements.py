@@ -1,0 +1,285 @@
+"""From gin files and the command line to a list of bindings, each with the place it was made.
+
+gin's own parser reads the statements; files are found here: first below the shipped gin folder, then below the working
+directory, never beside the including file.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import re
+import sys
+import tokenize
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gin import config_parser
+
+import vsml
+from vsml.config.catalogue import Import, suggest
+from vsml.errors import UserError
+
+COMMAND_LINE = "command line"
+_KEY = re.compile(r"(?:\w+/)*\w+(?:\.\w+)*")
+_BARE_WORD = re.compile(r"[\w./-]+(?:\[[\d:-]*\])?")
+Key = tuple[tuple[str, ...], str, str]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """`@scope/axis.Part()`: a part, built where it is used."""
+
+    scope: tuple[str, ...]
+    part: str
+    evaluate: bool = True
+
+    def __repr__(self) -> str:
+        return f"@{'/'.join((*self.scope, self.part))}{'()' if self.evaluate else ''}"
+
+
+@dataclass(frozen=True)
+class Macro:
+    """`%NAME`: the value that NAME is bound to."""
+
+    name: str
+
+    def __repr__(self) -> str:
+        return f"%{self.name}"
+
+
+@dataclass(frozen=True)
+class Binding:
+    """`scope/part.field = value`, or `field = value` for a macro, whose part is empty."""
+
+    scope: tuple[str, ...]
+    part: str
+    field: str
+    value: Any
+    where: str  # `FILE:LINE`, or the command line
+
+    @property
+    def key(self) -> Key:
+        """What is bound."""
+        return self.scope, self.part, self.field
+
+    @property
+    def is_macro(self) -> bool:
+        return not self.part
+
+    @property
+    def name(self) -> str:
+        """What is bound, in gin's notation."""
+        return "/".join((*self.scope, f"{self.part}.{self.field}" if self.part else self.field))
+
+
+@functools.cache
+def gin_root() -> Path:
+    """The shipped gin folder: inside the installed package, else that of the repository."""
+    package = Path(vsml.__file__).resolve().parent
+    installed = package / "_gin"
+    return installed if installed.is_dir() else package.parent / "gin"
+
+
+def shipped_files() -> list[str]:
+    """All shipped gin files, relative to the gin folder."""
+    return sorted(path.relative_to(gin_root()).as_posix() for path in gin_root().rglob("*.gin"))
+
+
+def recipes() -> list[tuple[str, str]]:
+    """The shipped recipes: path below the gin folder and first line of the header."""
+    names = [name for name in shipped_files() if name.startswith("recipes/")]
+    return [(name, _header(gin_root() / name)) for name in names]
+
+
+def _header(path: Path) -> str:
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    return first.lstrip("# ").strip() if first.startswith("#") else ""
+
+
+def shipped_files_that_set(macro: str) -> list[str]:
+    """Shipped files outside the recipes that bind a macro."""
+    sets = re.compile(rf"^{re.escape(macro)}\s*=", re.MULTILINE)
+    names = [name for name in shipped_files() if not name.startswith(("recipes/", "sweeps/"))]
+    return [name for name in names if sets.search((gin_root() / name).read_text(encoding="utf-8"))]
+
+
+def find_recipe(name: str) -> str:
+    """The file that a recipe's name means: `quickstart`, `recipes/quickstart.gin`, or a path.
+
+    Raises:
+      UserError: if there is none.
+    """
+    candidates = [name, f"recipes/{name}"] if name.endswith(".gin") else [f"recipes/{name}.gin", f"{name}.gin"]
+    for candidate in candidates:
+        path = _find(candidate)
+        if path is not None:
+            inside = path.resolve().is_relative_to(gin_root())
+            return path.resolve().relative_to(gin_root()).as_posix() if inside else candidate
+    short = [recipe.removeprefix("recipes/").removesuffix(".gin") for recipe, _ in recipes()]
+    near = suggest(name, [recipe for recipe, _ in recipes()] if name.endswith(".gin") else short)
+    raise UserError(f"{COMMAND_LINE}: there is no recipe {name}{near or '; `vsml recipes` lists them'}")
+
+
+def read(recipe: str, overrides: Sequence[str]) -> list[Binding | Import]:
+    """All statements of a recipe and of what follows it, in order.
+
+    Raises:
+      UserError: for what cannot be found or read, in one line with its place.
+    """
+    statements = list(_read_file(recipe, COMMAND_LINE, ()))
+    for override in overrides:
+        is_file = override.endswith(".gin") and ("=" not in override or _find(override) is not None)
+        if is_file:
+            statements.extend(_read_file(override, COMMAND_LINE, ()))
+        else:
+            statements.append(_read_override(override))
+    return statements
+
+
+def run_import(statement: Import) -> None:
+    """Imports a user's module, from Python's path or from the working directory.
+
+    Raises:
+      UserError: if that fails, for whatever reason.
+    """
+    here = str(Path.cwd())
+    sys.path.append(here)
+    importlib.invalidate_caches()
+    try:
+        importlib.import_module(statement.module)
+    except Exception as error:
+        cause = " ".join(str(error).split())
+        raise UserError(f"{statement.where}: `{statement.text}` failed: {type(error).__name__}: {cause}") from error
+    finally:
+        sys.path.remove(here)
+
+
+def _find(name: str) -> Path | None:
+    roots = [Path.cwd()] if name.startswith(("./", "../")) else [gin_root(), Path.cwd()]
+    return next((path for path in (root / name for root in roots) if path.is_file()), None)
+
+
+def _read_file(name: str, included_at: str, outer: tuple[Path, ...]) -> Iterator[Binding | Import]:
+    path = _find(name)
+    if path is None:
+        near = suggest(name, shipped_files()) or _same_file_name(name)
+        raise UserError(f"{included_at}: no gin file {name}, neither shipped nor below the working directory{near}")
+    if path in outer:
+        raise UserError(f"{included_at}: {name} includes itself; remove this include")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{included_at}: {name} cannot be read as text: {error}") from None
+    seen: dict[Key, str] = {}
+    for statement in _parse(text, name):
+        where = f"{name}:{statement.location.line_num}"
+        if isinstance(statement, config_parser.IncludeStatement):
+            yield from _read_file(statement.filename, where, (*outer, path))
+        elif isinstance(statement, config_parser.ImportStatement):
+            yield _import(statement, where)
+        elif isinstance(statement, config_parser.BindingStatement):
+            binding = _binding(statement, where)
+            if binding.key in seen:
+                raise UserError(f"{where}: {binding.name} is already set in {seen[binding.key]}; remove one of the two")
+            seen[binding.key] = where
+            yield binding
+
+
+def _same_file_name(name: str) -> str:
+    same = [file for file in shipped_files() if Path(file).name == Path(name).name]
+    return f"; did you mean {same[0]}?" if same else ""
+
+
+class _Delegate(config_parser.ParserDelegate):
+    """Turns references and macros of gin's parser into values of ours."""
+
+    def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> Reference:
+        *scope, part = scoped_configurable_name.split("/")
+        return Reference(tuple(scope), part, evaluate)
+
+    def macro(self, macro_name: str) -> Macro:
+        return Macro(macro_name)
+
+
+def _parse(text: str, name: str) -> Iterator[Any]:
+    """The statements of a file, as gin reads them."""
+    try:
+        yield from config_parser.ConfigParser(text, _Delegate())
+    except SyntaxError as error:
+        raise UserError(f"{name}:{error.lineno or 1}: {_complaint(error.msg)}") from None
+    except tokenize.TokenError as error:
+        line = min(error.args[1][0], len(text.splitlines()))  # Python 3.11 counts one line too many
+        raise UserError(f"{name}:{line}: a bracket or a string is not closed") from None
+
+
+def _complaint(message: str) -> str:
+    """gin's syntax errors in our words."""
+    token = re.search(r"Failed to parse token '(.*)'", message)
+    if token:
+        return f"cannot read {token[1]}; a string needs quotes, a part an @ and (), a macro a %"
+    return f"cannot be read: {message.splitlines()[0].rstrip('.')}"
+
+
+def _import(statement: config_parser.ImportStatement, where: str) -> Import:
+    if statement.module.startswith("__gin__"):
+        raise UserError(f"{where}: remove `{statement.format()}`: all parts are known as axis.Name")
+    return Import(statement.format(), statement.module, where)
+
+
+def _binding(statement: config_parser.BindingStatement, where: str) -> Binding:
+    scope = tuple(statement.scope.split("/")) if statement.scope else ()
+    value = _frozen(statement.value)
+    if not statement.arg_name:
+        return Binding(scope, "", statement.selector, value, where)
+    return Binding(scope, statement.selector, statement.arg_name, value, where)
+
+
+def _frozen(value: Any) -> Any:
+    """A value whose lists are tuples, so that the parts that hold them can be hashed."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_frozen, value))
+    if isinstance(value, dict):
+        return {_frozen(key): _frozen(element) for key, element in value.items()}
+    return value
+
+
+def _read_override(text: str) -> Binding:
+    key, equals, value = (piece.strip() for piece in text.partition("="))
+    if not equals:
+        near = suggest(text, shipped_files())
+        raise UserError(f"{COMMAND_LINE}: {text} is neither a gin file nor KEY=VALUE{near}")
+    if not _KEY.fullmatch(key):
+        raise UserError(f"{COMMAND_LINE}: {key} is no key; a key is a macro, as STEPS, or axis.Part.field")
+    if not value:
+        raise UserError(f"{COMMAND_LINE}: {key}= gives no value; write {key}=VALUE")
+    *scope, name = key.split("/")
+    part, _, field = name.rpartition(".")
+    return Binding(tuple(scope), part, field, _evaluated(_frozen(_read_value(key, value))), COMMAND_LINE)
+
+
+def _read_value(key: str, text: str) -> Any:
+    """A value of the command line: a gin literal, or a bare word."""
+    try:
+        parser = config_parser.ConfigParser(text, _Delegate())
+        value = parser.parse_value()
+        if parser.current_token and parser.current_token.type in (tokenize.NEWLINE, tokenize.ENDMARKER):
+            return value
+    except (SyntaxError, tokenize.TokenError):
+        pass
+    if _BARE_WORD.fullmatch(text):
+        return text
+    raise UserError(f"{COMMAND_LINE}: cannot read the value of {key}={text}; a string of several words needs quotes")
+
+
+def _evaluated(value: Any) -> Any:
+    """On the command line, where brackets need quoting, `@cells.GRU` means `@cells.GRU()`."""
+    if isinstance(value, Reference):
+        return replace(value, evaluate=True)
+    if isinstance(value, tuple):
+        return tuple(map(_evaluated, value))
+    if isinstance(value, dict):
+        return {key: _evaluated(element) for key, element in value.items()}
+    return value

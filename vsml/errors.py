@@ -1,0 +1,13 @@
+"""The one exception for what a user can mend."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something the user can mend.
+
+    The message is one line that names the cause and the mend; the command line prints it without a traceback and exits
+    with `exit_code`.
+    """
+
+    exit_code = 2

@@ -1,0 +1,61 @@
+"""An experiment: the parts of one meta-training and its numbers. gin's one injected root, `train`, builds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import optax
+
+from vsml.errors import UserError
+from vsml.evaluation.base import Evaluator
+from vsml.learners.base import Learner
+from vsml.meta_optimizers.base import MetaOptimizer
+from vsml.objectives.base import Objective
+from vsml.tasks.base import TaskDistribution
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What to meta-train, how, and what to measure afterwards.
+
+    Attributes:
+      learner: the learning algorithm whose meta-parameters V_M are trained.
+      tasks: what its lifetimes are drawn from.
+      objective: loss of a lifetime.
+      meta_optimizer: estimator of the meta-gradient.
+      optimizer: the update, any optax transformation.
+      steps: meta-steps.
+      population: lifetimes per meta-step (pairs of lifetimes for ES), spread over all devices.
+      seed: of everything random.
+      evaluators: run with V_M frozen at the end of meta-training.
+      parallel: how the population is spread over devices; both give the same numbers.
+      log_every: meta-steps between two entries of `metrics.jsonl` and TensorBoard.
+      plot_every: meta-steps between two learning-curve images and histograms of V_M in TensorBoard.
+      checkpoint_every: meta-steps between two checkpoints.
+      max_non_finite: meta-training stops after this many non-finite meta-gradients in a row; until then each is skipped.
+    """
+
+    learner: Learner
+    tasks: TaskDistribution
+    objective: Objective
+    meta_optimizer: MetaOptimizer
+    optimizer: optax.GradientTransformation
+    steps: int
+    population: int
+    seed: int = 0
+    evaluators: tuple[Evaluator, ...] = ()
+    parallel: Literal["pmap", "shard_map"] = "pmap"
+    log_every: int = 10
+    plot_every: int = 100
+    checkpoint_every: int = 100
+    max_non_finite: int = 20
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "population", "log_every", "plot_every", "checkpoint_every", "max_non_finite"):
+            if getattr(self, name) < 1:
+                raise UserError(f"train.{name} is {getattr(self, name)}: set it to 1 or more")
+        names = [evaluator.name for evaluator in self.evaluators]
+        for name in names:
+            if names.count(name) > 1:
+                raise UserError(f"two evaluators are named '{name}': give each its own name")

@@ -1,0 +1,106 @@
+"""Meta RNN: one large recurrent network learns to learn in its activations.
+
+    u_t = [x_t, e_{t-1}, y_{t-1}]                          e_t = softmax(y^_t) - y_t = dL/dy^_t
+    i, g, f, o = [u_t, h] W + b                            `micro_ticks` times on the same u_t
+    c <- sig(f + offset) c + sig(i) tanh(g)                h <- sig(o) tanh(c)
+    y^_t = h V + d, bounded as 100 tanh(y^_t / 100)
+
+Source: Hochreiter, Younger & Conwell 2001, "Learning to learn using gradient descent"; the baseline and its sizes from
+Kirsch & Schmidhuber 2021, arXiv 2012.14905. Its N learned variables against N^2 meta-parameters are why it overfits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vsml.errors import UserError
+from vsml.learners.base import Learner
+from vsml.tasks.base import TaskSpec
+from vsml.types import Array, Key, Params, State
+
+
+class Recurrence(NamedTuple):
+    """What a Meta RNN carries through a lifetime, for B parallel examples."""
+
+    h: Array  # [B, hidden_size]
+    c: Array  # [B, hidden_size]
+    error: Array  # [B, num_classes], softmax(y^) - y of the previous example
+    label: Array  # [B, num_classes], of the previous example
+
+
+@dataclass(frozen=True)
+class MetaRNN(Learner):
+    """LSTM on the input and the previous example's error and label, with a linear output.
+
+    The B examples of a batch are B parallel streams: each has its own state and hears its own feedback only.
+
+    Attributes:
+      hidden_size: number of LSTM units.
+      micro_ticks: LSTM updates per example, on the same input.
+      forget_offset: added to the forget gate. 1 is the usual LSTM start (Jozefowicz et al. 2015), which keeps
+        gradients alive over many steps. The +5 / -5 on the gates of sub-RNNs is not taken over: at -5 a network whose
+        only way in is the input gate would hardly read its inputs.
+      output_bound: y^ = bound * tanh(y^ / bound) keeps a diverging learner finite; None leaves y^ alone.
+    """
+
+    hidden_size: int = 128
+    micro_ticks: int = 2
+    forget_offset: float = 1.0
+    output_bound: float | None = 100.0
+
+    def __post_init__(self) -> None:
+        for name in ("hidden_size", "micro_ticks"):
+            if getattr(self, name) < 1:
+                raise UserError(f"learners.MetaRNN.{name} is {getattr(self, name)}: set it to 1 or more")
+        if self.output_bound is not None and self.output_bound <= 0:
+            raise UserError(
+                f"learners.MetaRNN.output_bound is {self.output_bound}: set it above 0, or to None for no bound"
+            )
+
+    def init(self, key: Key, spec: TaskSpec) -> Params:
+        """Weights truncated normal with std 1 / sqrt(fan_in), biases 0; gates in the order i, g, f, o."""
+        gates_key, output_key = jax.random.split(key)
+        num_inputs = spec.num_inputs + 2 * spec.num_classes
+        return {
+            "gates": _affine(gates_key, num_inputs + self.hidden_size, 4 * self.hidden_size),
+            "output": _affine(output_key, self.hidden_size, spec.num_classes),
+        }
+
+    def initial_state(self, params: Params, key: Key, spec: TaskSpec) -> Recurrence:
+        """All zeros: the first example has no feedback to hear, and one network has no symmetry to break."""
+        memory = jnp.zeros((spec.batch, self.hidden_size), jnp.float32)
+        feedback = jnp.zeros((spec.batch, spec.num_classes), jnp.float32)
+        return Recurrence(memory, memory, feedback, feedback)
+
+    def step(self, params: Params, state: Recurrence, x: Array, y: Array) -> tuple[Recurrence, Array]:
+        inputs = jnp.concatenate([x.reshape(x.shape[0], -1), state.error, state.label], axis=1)
+        h, c = state.h, state.c
+        for _ in range(self.micro_ticks):
+            h, c = self._tick(params["gates"], inputs, h, c)
+        logits = self._bounded(_apply(params["output"], h))
+        return Recurrence(h, c, error=jax.nn.softmax(logits) - y, label=y), logits
+
+    def learned_variables(self, state: Recurrence) -> State:
+        """h and c; error and label are feedback in flight."""
+        return state.h, state.c
+
+    def _tick(self, gates: Params, inputs: Array, h: Array, c: Array) -> tuple[Array, Array]:
+        i, g, f, o = jnp.split(_apply(gates, jnp.concatenate([inputs, h], axis=1)), 4, axis=1)
+        c = jax.nn.sigmoid(f + self.forget_offset) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        return jax.nn.sigmoid(o) * jnp.tanh(c), c
+
+    def _bounded(self, logits: Array) -> Array:
+        return logits if self.output_bound is None else self.output_bound * jnp.tanh(logits / self.output_bound)
+
+
+def _affine(key: Key, num_inputs: int, num_outputs: int) -> Params:
+    draw = jax.nn.initializers.lecun_normal()
+    return {"w": draw(key, (num_inputs, num_outputs), jnp.float32), "b": jnp.zeros(num_outputs, jnp.float32)}
+
+
+def _apply(affine: Params, x: Array) -> Array:
+    return x @ affine["w"] + affine["b"][None]

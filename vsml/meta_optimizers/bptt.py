@@ -1,0 +1,45 @@
+"""Backpropagation through whole lifetimes: the exact meta-gradient of the population's mean loss.
+
+    g = mean_p d/dV_M L_p(V_M)
+
+Memory: the unroll is rematerialised in segments, so that it grows as T / segment + segment learner states.
+
+Source: Werbos 1990; checkpointing after Griewank 1992 and Chen et al. 2016, arXiv 1604.06174.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from vsml.errors import UserError
+from vsml.meta_optimizers.base import Lifetimes, MetaOptimizer
+from vsml.types import Key, Metrics, Params
+
+
+@dataclass(frozen=True)
+class BPTT(MetaOptimizer):
+    """Backprop through time over the whole lifetime.
+
+    Attributes:
+      segment: examples per rematerialised segment; None takes about sqrt(T), where memory is smallest; 0 stores everything
+        (fastest where it fits).
+    """
+
+    segment: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.segment is not None and self.segment < 0:
+            raise UserError(f"meta_optimizers.BPTT.segment is {self.segment}: give a number of examples, 0 or None")
+
+    def gradient(self, params: Params, state: Any, keys: Key, lifetimes: Lifetimes) -> tuple[Params, Any, Metrics]:
+        segment = lifetimes.auto_segment if self.segment is None else self.segment or None
+
+        def member(key: Key) -> tuple[Params, Metrics]:
+            return jax.grad(lambda p: lifetimes.loss(p, key, segment), has_aux=True)(params)
+
+        gradient, metrics = self.over_members(member, keys)
+        return gradient, state, metrics

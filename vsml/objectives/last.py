@@ -1,0 +1,30 @@
+"""Loss of the last prediction of a lifetime: only what was learned counts, not how fast.
+
+    L = CE(y^_T, y_T)
+
+Source: the usual objective of few-shot learning, e.g. Omniglot in Kirsch & Schmidhuber 2021, arXiv 2012.14905, appendix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vsml.objectives.base import Objective
+from vsml.objectives.losses import cross_entropy, masked_mean
+from vsml.tasks.base import Task
+from vsml.types import Array
+
+
+@dataclass(frozen=True)
+class Last(Objective):
+    """Mean cross-entropy over the last `count` steps of a lifetime, where the mask is 1.
+
+    Attributes:
+      count: how many of the last steps count.
+    """
+
+    count: int = 1
+
+    def loss(self, logits: Array, task: Task) -> Array:
+        values = cross_entropy(logits[-self.count :], task.y[-self.count :])
+        return masked_mean(values, task.mask[-self.count :])

@@ -1,0 +1,120 @@
+"""Contracts of the data side: sources of examples, transforms of a lifetime, distributions of tasks.
+
+    source --load()--> Dataset on the host, once
+    distribution --sample(data, key)--> Task on the device, pure and traced, one lifetime
+
+A distribution's arrays are loaded once, placed on the devices once, and handed to `sample` as an argument, so that
+nothing touches the host in a meta-step and no data set ends up as a constant inside a compiled program.
+"""
+
+from __future__ import annotations
+
+import functools
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vsml.types import Array, Key
+
+
+class Task(NamedTuple):
+    """One lifetime of examples: T steps of B examples each."""
+
+    x: Array  # [T, B, *input_shape] float32
+    y: Array  # [T, B, num_classes] float32, one-hot
+    mask: Array  # [T, B] float32, 1 where the prediction counts
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """The static shape of a task, all that a learner may know before its lifetime starts."""
+
+    input_shape: tuple[int, ...]
+    num_classes: int
+    length: int
+    batch: int = 1
+
+    @property
+    def num_inputs(self) -> int:
+        """Number of scalars of one example."""
+        return int(np.prod(self.input_shape))
+
+
+class Dataset(NamedTuple):
+    """Labelled examples on the host."""
+
+    x: np.ndarray  # [n, *input_shape] uint8 (0..255, read as x / 255) or float32
+    y: np.ndarray  # [n] int32 in 0..num_classes-1
+    num_classes: int
+    mean: float  # of the examples as floats, what `transforms.Standardise` subtracts
+    std: float  # and divides by
+
+
+class Examples(NamedTuple):
+    """Inputs of one lifetime on their way through the transforms; n = T * B."""
+
+    x: Array  # [n, *input_shape] float32
+    mean: Array  # scalar, mean of the source
+    std: Array  # scalar, standard deviation of the source
+
+
+class Source(ABC):
+    """Where labelled examples come from. A frozen dataclass: equal sources are read once per process."""
+
+    def load(self) -> Dataset:
+        """The examples, read-only. Raises `UserError` for what is missing or corrupt."""
+        return _load_once(self)
+
+    @abstractmethod
+    def read(self) -> Dataset:
+        """Reads the examples; `load` calls it once."""
+
+
+@functools.cache
+def _load_once(source: Source) -> Dataset:
+    dataset = source.read()
+    for array in (dataset.x, dataset.y):
+        array.setflags(write=False)  # every holder of an equal source sees these very arrays
+    return dataset
+
+
+class Transform:
+    """A map of all examples of one lifetime.
+
+    Its randomness comes from the key: one draw per lifetime, or per task id.
+    """
+
+    def output_spec(self, input_shape: tuple[int, ...], num_classes: int) -> tuple[tuple[int, ...], int]:
+        """Input shape and number of classes after this transform. Raises `UserError` where it cannot be applied."""
+        return input_shape, num_classes
+
+    def relabel(self, key: Key, num_classes: int) -> Array | None:
+        """The new label of every class, int32 [num_classes], or None where labels stay as they are.
+
+        Examples of a class whose new label is -1 do not occur in this lifetime. Labels are mapped class by class before
+        any example is drawn, so that transforms of labels compose in any order.
+        """
+        return None
+
+    def apply(self, key: Key, examples: Examples) -> Examples:
+        """Maps the inputs. Pure and traced; `relabel` of the same lifetime saw the same key."""
+        return examples
+
+
+class TaskDistribution(ABC):
+    """What a lifetime's task is drawn from."""
+
+    @property
+    @abstractmethod
+    def spec(self) -> TaskSpec:
+        """Static shapes of the tasks. Raises `UserError` where the parts do not fit."""
+
+    @abstractmethod
+    def load(self) -> Any:
+        """The arrays that `sample` draws from: a pytree of host arrays."""
+
+    @abstractmethod
+    def sample(self, data: Any, key: Key) -> Task:
+        """Draws one task. Pure, traced, vmappable; `data` is `load()` placed on the device."""

@@ -1,0 +1,52 @@
+"""From raw arrays to a checked `Dataset`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vsml.errors import UserError
+from vsml.tasks.base import Dataset
+from vsml.tasks.sources.split import Split
+
+
+def labelled(
+    origin: str, images: np.ndarray, labels: np.ndarray, split: Split, moments: tuple[float, float] | None = None
+) -> Dataset:
+    """Checks and slices images and their labels.
+
+    Args:
+      origin: what error messages call the data.
+      images: [n, ...]; uint8 stays uint8, other numbers become float32 as they are. [n, h, w] becomes [n, h, w, 1].
+      labels: [n] integers from 0; the number of classes is the largest one + 1, whatever the slice holds.
+      split: the part to keep.
+      moments: published mean and standard deviation; by default those of the kept examples.
+    """
+    _check(origin, images, labels)
+    kept = split.resolve(len(images))
+    x = images[kept] if images.ndim != 3 else images[kept, :, :, None]
+    if x.dtype != np.uint8:
+        x = np.asarray(x, np.float32)
+    mean, std = moments or measured(x)
+    return Dataset(x, np.asarray(labels[kept], np.int32), int(labels.max()) + 1, mean, std)
+
+
+def measured(x: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of all numbers of `x`, uint8 read as x / 255; a constant has standard deviation 1."""
+    scale = 255.0 if x.dtype == np.uint8 else 1.0
+    blocks = [x[i : i + 1024] for i in range(0, len(x), 1024)]  # in float64, all of them at once would be large
+    mean = sum(float(block.sum(dtype=np.float64)) for block in blocks) / x.size
+    std = (sum(float(np.square(block - mean, dtype=np.float64).sum()) for block in blocks) / x.size) ** 0.5
+    return mean / scale, std / scale if std > 0.0 else 1.0
+
+
+def _check(origin: str, images: np.ndarray, labels: np.ndarray) -> None:
+    if images.ndim < 2 or images.size == 0 or images.dtype.kind not in "uif":
+        raise UserError(f"{origin}: images must be numbers [n, ...], found {images.dtype} {list(images.shape)}")
+    if labels.ndim != 1 or labels.dtype.kind not in "ui":
+        raise UserError(f"{origin}: labels must be integers [n], found {labels.dtype} {list(labels.shape)}")
+    if len(images) != len(labels):
+        raise UserError(f"{origin}: {len(images)} images but {len(labels)} labels; give files that belong together")
+    if labels.min() < 0:
+        raise UserError(f"{origin}: the smallest label is {labels.min()}; labels must count from 0")
+    if images.dtype.kind == "f" and not np.isfinite(images).all():
+        raise UserError(f"{origin}: images hold NaN or infinity; replace these numbers")

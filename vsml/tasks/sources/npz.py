@@ -1,0 +1,58 @@
+"""Data sets kept as NumPy archives: one npz with images and labels, or one of each."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vsml.errors import UserError
+from vsml.tasks.base import Dataset, Source
+from vsml.tasks.sources.files import find
+from vsml.tasks.sources.labelled import labelled
+from vsml.tasks.sources.split import Split
+
+
+def read_npz(path: Path, key: str) -> np.ndarray:
+    """Reads the array `key`, never a pickle. Raises `UserError` where it is missing or the file is corrupt."""
+    try:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise UserError(f"{path} is not an npz file: save the arrays with numpy.savez")
+            if key not in archive.files:
+                raise UserError(f"{path} has no array {key!r}: it holds {', '.join(archive.files) or 'nothing'}")
+            return archive[key]
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+        # NumPy raises ValueError for what would need pickle, which could run code: numbers never do.
+        raise UserError(f"{path} is a corrupt npz file or holds objects: save plain arrays anew") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}; give a readable npz file") from error
+
+
+@dataclass(frozen=True)
+class NpzFiles(Source):
+    """Images and labels from npz files.
+
+    Attributes:
+      images: path of the npz with the images, [n, h, w], [n, h, w, c] or [n, ...]; uint8 is read as x / 255.
+      labels: path of the npz with the labels, [n]; by default the file of the images.
+      images_key: name of the images inside their file.
+      labels_key: name of the labels inside theirs.
+      split: `all` or a slice of it, such as `all[:8000]`.
+    """
+
+    images: str
+    labels: str | None = None
+    images_key: str = "arr_0"
+    labels_key: str = "arr_0"
+    split: str = "all"
+
+    def read(self) -> Dataset:
+        split = Split.parse(self.split, ("all",))
+        images = read_npz(find(self.images), self.images_key)
+        labels = read_npz(find(self.labels or self.images), self.labels_key)
+        return labelled(self.images, images, labels, split)

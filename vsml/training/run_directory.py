@@ -1,0 +1,134 @@
+"""Where a run lives: everything needed to rerun, resume, compare and plot it.
+
+    config.gin  operative_config.gin  config.json  environment.json  summary.json  metrics.jsonl
+    checkpoints/  train/  eval/  evaluations/*.npz
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from vsml import __version__
+from vsml.config import Config
+from vsml.errors import UserError
+
+MAY_CHANGE = ("train.steps", "train.log_every", "train.plot_every", "train.checkpoint_every", "train.max_non_finite")
+"""Settings of length and cadence, that a resumed run may have changed."""
+MAY_CHANGE_BELOW = ("train.evaluators",)
+"""Parts that do not touch meta-training."""
+PACKAGES = ("jax", "jaxlib", "optax", "orbax-checkpoint", "gin-config", "numpy")
+
+
+class RunDirectory:
+    """The files of one run."""
+
+    def __init__(self, path: Path):
+        self.path = path.absolute()
+        self.config_gin = self.path / "config.gin"
+        self.config_json = self.path / "config.json"
+        self.summary_json = self.path / "summary.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.checkpoints = self.path / "checkpoints"
+        self.evaluations = self.path / "evaluations"
+
+    def create(self) -> None:
+        """Makes the directory. Raises `UserError` where it cannot be written to."""
+        try:
+            self.evaluations.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".writable-{uuid.uuid4().hex}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: the run directory cannot be written ({error.strerror}): choose another --run_dir, or change "
+                "its permissions"
+            ) from error
+
+    def write_config(self, config: Config) -> None:
+        """Writes what the run is made of, and where it runs."""
+        self.write("config.gin", config.text)
+        self.write("operative_config.gin", config.operative)
+        self.write_json("config.json", config.json)
+        self.write_json("environment.json", environment())
+
+    def saved_config(self) -> dict[str, Any]:
+        """The content of `config.json`. Raises `UserError` where this is no run directory."""
+        try:
+            return json.loads(self.config_json.read_text())
+        except FileNotFoundError:
+            raise UserError(f"{self.path}: no config.json in it, so this is no run directory: check the path") from None
+        except ValueError as error:
+            raise UserError(
+                f"{self.config_json}: damaged ({error}): restore it, or choose another --run_dir"
+            ) from error
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """The content of `summary.json`, None where the run has not come to its end."""
+        try:
+            return json.loads(self.summary_json.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Writes a JSON file."""
+        self.write(name, json.dumps(content, indent=2) + "\n")
+
+    def write(self, name: str, text: str) -> None:
+        """Writes a file so that it is there whole or not at all."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        try:
+            part.write_text(text)
+            os.replace(part, path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise UserError(f"{path}: cannot be written ({error.strerror}): free space and run the same command again") from error
+
+
+def differences(saved: Mapping[str, Any], config: Config) -> tuple[list[str], list[str]]:
+    """How a config differs from the one a run was started with.
+
+    Returns:
+      One line per difference: those that a resumed run may have (length and cadence, and what is measured afterwards), and
+      those that make it another experiment. A value that follows the number of steps, such as a schedule's, is of the
+      first kind.
+    """
+    found = [(key, old, new) for key, new, old in config.differences(saved)]
+    lengths = next(((old, new) for key, old, new in found if key == "train.steps"), None)
+    allowed, refused = [], []
+    for key, old, new in found:
+        follows = (old, new) == lengths
+        harmless = key in MAY_CHANGE or key.startswith(MAY_CHANGE_BELOW) or follows
+        (allowed if harmless else refused).append(f"{key}: {old!r} -> {new!r}")
+    return allowed, refused
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and command line of this process."""
+    devices = jax.devices()
+    return {
+        "vsml": __version__,
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "devices": [str(device) for device in devices],
+        "device_kind": devices[0].device_kind,
+        "processes": jax.process_count(),
+        "cpu_cores": os.cpu_count(),
+        "command": _command(sys.argv),
+    }
+
+
+def _command(arguments: Sequence[str]) -> str:
+    return " ".join([Path(arguments[0]).name, *arguments[1:]])

@@ -1,0 +1,262 @@
+"""The trainer: reads top to bottom in the order of execution."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from vsml.analysis.tables import evaluation_table
+from vsml.config import Config
+from vsml.errors import UserError
+from vsml.experiment import Experiment
+from vsml.training.checkpoints import Checkpoints
+from vsml.training.interruption import Interrupted, Interruption, catch_interruption
+from vsml.training.meta_step import TrainState, build_meta_step, init_estimator, init_state
+from vsml.training.parallel import Parallel, choose_devices
+from vsml.training.run_directory import RunDirectory, differences
+from vsml.training.writers import MetricsFile, TensorBoard
+from vsml.types import Params
+
+
+def train(config: Config, directory: Path, num_devices: int | None = None) -> dict[str, Any]:
+    """Meta-trains, or resumes, or shows that nothing is left to do; then evaluates.
+
+    Args:
+      config: the resolved config.
+      directory: the run directory, new or of an earlier run of the same experiment.
+      num_devices: devices to use; None as `choose_devices` says.
+
+    Returns:
+      The content of `summary.json`.
+
+    Raises:
+      UserError: what the user can mend; nothing already saved is lost. `Interrupted` after a signal, with the state saved.
+    """
+    experiment = config.build()
+    spec = experiment.tasks.spec  # loads the data: a missing file shows before anything is written
+    parallel = Parallel(experiment.parallel, choose_devices(experiment.population, num_devices))
+    _check_meta_parameters(experiment)
+
+    run = RunDirectory(directory)
+    start = _compare_with_earlier_run(run, config, experiment)
+    run.create()
+    checkpoints = Checkpoints(run.checkpoints)
+    if start == experiment.steps and (summary := run.read_summary()) and _evaluated(summary, experiment):
+        say(f"{run.path}: this run is complete ({start} meta-steps)")
+        checkpoints.close()
+        return summary
+    run.write_config(config)
+
+    say(
+        f"{config.recipe}: {experiment.steps} meta-steps of {experiment.population} x {spec.length} examples on "
+        f"{parallel.num_devices} {parallel.devices[0].platform} device(s) by {experiment.parallel}; run directory {run.path}"
+    )
+    state, seconds = _meta_train(experiment, parallel, run, checkpoints, start, config)
+    checkpoints.close()
+    return finish(run, experiment, state.params, summary_head(config, experiment, parallel.num_devices, seconds))
+
+
+def summary_head(config: Config, experiment: Experiment, num_devices: int, seconds: float) -> dict[str, Any]:
+    """The part of `summary.json` that is known without any evaluation."""
+    params, learned = jax.eval_shape(lambda key: shapes_of_learner(experiment, key), jax.random.key(0))
+    return {
+        "recipe": config.recipe,
+        "seed": experiment.seed,
+        "meta_steps": experiment.steps,
+        "seconds": round(seconds, 1),
+        "devices": num_devices,
+        "num_meta_parameters": count(params),
+        "num_learned_variables": count(learned),
+    }
+
+
+def shapes_of_learner(experiment: Experiment, key: jax.Array) -> tuple[Params, Any]:
+    """Meta-parameters and learned variables of one lifetime on one example at a time."""
+    spec = replace(experiment.tasks.spec, batch=1)
+    params = experiment.learner.init(key, spec)
+    state = experiment.learner.initial_state(params, key, spec)
+    return params, experiment.learner.learned_variables(state)
+
+
+def count(tree: Any) -> int:
+    """Number of scalars in a tree of arrays or shapes."""
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+
+def finish(run: RunDirectory, experiment: Experiment, params: Params, head: dict[str, Any]) -> dict[str, Any]:
+    """Runs the evaluators with V_M frozen and writes `summary.json`, curves and TensorBoard's `eval/`."""
+    board = TensorBoard(run.path, resume_step=head["meta_steps"])
+    evaluations = {}
+    for evaluator in experiment.evaluators:
+        started = time.monotonic()
+        evaluation = evaluator.run(experiment.learner, params)
+        evaluation.save(run.evaluations)
+        board.evaluation(head["meta_steps"], evaluation)
+        evaluations[evaluation.name] = evaluation.summary
+        say(f"evaluated {evaluation.name} in {time.monotonic() - started:.0f} s")
+    board.close()
+    summary = {**head, "evaluations": evaluations}
+    run.write_json("summary.json", summary)
+    return summary
+
+
+def show(summary: dict[str, Any]) -> str:
+    """The lines that end a run: what was trained, and the table."""
+    head = (
+        f"{summary['recipe']}: {summary['meta_steps']} meta-steps in {summary['seconds']:.0f} s on {summary['devices']} "
+        f"device(s), |V_M| = {summary['num_meta_parameters']:,}, |V_L| = {summary['num_learned_variables']:,}"
+    )
+    return "\n".join([head, evaluation_table(summary["evaluations"])]) if summary["evaluations"] else head
+
+
+def say(message: str) -> None:
+    """Tells the user what happens; results alone go to standard output."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def _check_meta_parameters(experiment: Experiment) -> None:
+    params = jax.eval_shape(lambda key: experiment.learner.init(key, experiment.tasks.spec), jax.random.key(0))
+    if not jax.tree.leaves(params):
+        raise UserError(
+            f"learners.{type(experiment.learner).__name__} has no meta-parameters, so there is nothing to meta-train: "
+            "choose another LEARNER, or use it as a baseline of an evaluator"
+        )
+
+
+def _compare_with_earlier_run(run: RunDirectory, config: Config, experiment: Experiment) -> int:
+    """Finished meta-steps of an earlier run in this directory, 0 for none. Refuses another experiment."""
+    if not run.checkpoints.is_dir():
+        return 0
+    checkpoints = Checkpoints(run.checkpoints, read_only=True)
+    start = checkpoints.newest()
+    checkpoints.close()
+    if start is None:
+        return 0
+    allowed, refused = differences(run.saved_config(), config)
+    if refused:
+        shown = "; ".join(refused[:8]) + (f"; and {len(refused) - 8} more" if len(refused) > 8 else "")
+        raise UserError(
+            f"{run.path}: holds {start} meta-steps of another experiment ({shown}): choose another --run_dir, or delete this one"
+        )
+    if start > experiment.steps:
+        raise UserError(
+            f"{run.path}: already holds {start} meta-steps, more than the {experiment.steps} asked for: set STEPS={start} or "
+            "more, or choose another --run_dir"
+        )
+    for line in allowed:
+        say(f"changed since this run was started: {line}")
+    return start
+
+
+def _evaluated(summary: dict[str, Any], experiment: Experiment) -> bool:
+    same_steps = summary["meta_steps"] == experiment.steps
+    return same_steps and list(summary["evaluations"]) == [evaluator.name for evaluator in experiment.evaluators]
+
+
+def _meta_train(
+    experiment: Experiment, parallel: Parallel, run: RunDirectory, checkpoints: Checkpoints, start: int, config: Config
+) -> tuple[TrainState, float]:
+    """The loop. Returns the final state, replicated, and the seconds spent over all runs of this directory."""
+    data = parallel.replicate(experiment.tasks.load())
+    state = parallel.replicate(jax.jit(lambda: init_state(experiment))())
+    estimator = parallel.spread(jax.jit(lambda s, d: init_estimator(experiment, s.params, d))(state, data))
+    seconds = 0.0
+    best = {"step": 0, "loss": float("inf")}
+    if start:
+        (state, estimator), meta = checkpoints.restore(start, (state, estimator))
+        seconds, best = meta["seconds"], meta["best"]
+        say(f"resumed after {start} meta-steps")
+    if start == experiment.steps:
+        return state, seconds
+
+    step = parallel.compile(build_meta_step(experiment, parallel.num_devices))
+    state, estimator, data = (parallel.enter(tree) for tree in (state, estimator, data))
+    metrics_file = MetricsFile(run.metrics, resume_step=start)
+    board = TensorBoard(run.path, resume_step=start)
+    names = [evaluator.name for evaluator in experiment.evaluators]
+    board.config(config.text, hyperparameters(config), names)
+    started = time.monotonic() - seconds
+    logged_at, logged_step = time.monotonic(), start
+
+    def save(done: int, smoothed_loss: float) -> None:
+        nonlocal best
+        if smoothed_loss < best["loss"]:
+            best = {"step": done, "loss": smoothed_loss}
+        # Copied: the next step reuses the buffers while the checkpoint is written in the background.
+        whole = jax.tree.map(jnp.copy, (parallel.leave(state), parallel.leave(estimator, members=True)))
+        checkpoints.save(done, whole, {"seconds": time.monotonic() - started, "best": best}, smoothed_loss)
+
+    bar = tqdm(
+        total=experiment.steps, initial=start, unit="step", dynamic_ncols=True, mininterval=0.5 if sys.stderr.isatty() else 30
+    )
+    with bar, catch_interruption() as interruption:
+        for done in range(start + 1, experiment.steps + 1):
+            state, estimator, metrics = step(state, estimator, data)
+            last = done == experiment.steps
+            bar.update()
+            if done % experiment.log_every == 0 or last:
+                scalars = parallel.fetch({k: v for k, v in metrics.items() if k != "accuracy_curve"})
+                scalars = {name: _number(value) for name, value in scalars.items()}
+                metrics_file.write(done, scalars)
+                now = time.monotonic()
+                rate = (done - logged_step) * experiment.population / (now - logged_at)
+                logged_at, logged_step = now, done
+                board.scalars(done, {**scalars, "lifetimes_per_second": rate, "seconds": now - started})
+                bar.set_postfix_str(
+                    f"loss {scalars['loss']:.3f} accuracy {scalars['accuracy']:.3f} {rate:.3g} lifetimes/s", refresh=False
+                )
+                _stop_if_stuck(experiment, scalars, done, checkpoints)
+            if done % experiment.plot_every == 0 or last:
+                board.plots(done, parallel.fetch(metrics["accuracy_curve"]), parallel.fetch(state.params))
+            if done % experiment.checkpoint_every == 0 or last or interruption.signal_number:
+                save(done, float(parallel.fetch(metrics["smoothed_loss"])))
+            if interruption.signal_number and not last:
+                _leave(interruption, done, experiment, run, checkpoints)
+    checkpoints.wait()
+    metrics_file.close()
+    board.close()
+    return parallel.leave(state), time.monotonic() - started
+
+
+def hyperparameters(config: Config) -> dict[str, Any]:
+    """What the runs of a sweep are told apart by: the public macros and the seed, one schema for all."""
+    return {name: value for name, value in config.json["macros"].items() if isinstance(value, str | int | float)}
+
+
+def _number(value: Any) -> float | int:
+    number = value.item()
+    return number if isinstance(number, int) else float(number)
+
+
+def _stop_if_stuck(experiment: Experiment, scalars: dict[str, float], done: int, checkpoints: Checkpoints) -> None:
+    in_row = int(scalars["skipped_in_row"])
+    if in_row < experiment.max_non_finite:
+        return
+    checkpoints.wait()
+    newest = checkpoints.newest()
+    kept = f"the checkpoint of step {newest} is intact" if newest else "no checkpoint was written yet"
+    raise UserError(
+        f"the last {in_row} meta-gradients up to step {done} were not finite, so meta-training has stopped; {kept}: lower the "
+        "learning rate or clip the meta-gradient (optax.clip_by_global_norm), or raise train.max_non_finite"
+    )
+
+
+def _leave(
+    interruption: Interruption, done: int, experiment: Experiment, run: RunDirectory, checkpoints: Checkpoints
+) -> None:
+    checkpoints.wait()
+    checkpoints.close()
+    assert interruption.signal_number is not None
+    raise Interrupted(
+        f"stopped by {interruption.name} after {done} of {experiment.steps} meta-steps; all is saved in {run.path}: run the "
+        "same command again to go on",
+        interruption.signal_number,
+    )
