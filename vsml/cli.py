@@ -1,9 +1,9 @@
 """The verbs: train, eval, parts, recipes.
 
-    vsml train RECIPE [GIN_FILE | KEY=VALUE ...] [--run_dir D] [--devices N] [--dry_run]
-    vsml eval RUN_DIR [GIN_FILE | KEY=VALUE ...] [--checkpoint newest|best|STEP]
-    vsml parts [AXIS]
-    vsml recipes
+vsml train RECIPE [GIN_FILE | KEY=VALUE ...] [--run_dir D] [--devices N] [--dry_run]
+vsml eval RUN_DIR [GIN_FILE | KEY=VALUE ...] [--checkpoint newest|best|STEP]
+vsml parts [AXIS]
+vsml recipes
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ usage:
   vsml parts [AXIS]                                            the parts of every axis, or of one, with their fields
   vsml recipes                                                 the recipes that are shipped
 
-Gin files and KEY=VALUE follow the recipe in the order given; KEY is a macro (STEPS) or axis.Part.field (cells.LSTM.size):
+Gin files and KEY=VALUE follow the recipe in the order given; KEY is a macro or axis.Part.field:
   vsml train recipes/quickstart.gin cells/lstm.gin STEPS=200 cells.LSTM.size=32
 """
 
@@ -131,7 +131,7 @@ def _train(arguments: Arguments) -> int:
         first, *rest = _overrides(arguments)
         config = configs.load(first, rest)
     if arguments.flags["dry_run"].value:
-        from vsml.analysis.cost import dry_run
+        from vsml.training.dry_run import dry_run
 
         print(dry_run(config, arguments.flags["devices"].value))
         return 0

@@ -33,7 +33,8 @@ class Experiment:
       log_every: meta-steps between two entries of `metrics.jsonl` and TensorBoard.
       plot_every: meta-steps between two learning-curve images and histograms of V_M in TensorBoard.
       checkpoint_every: meta-steps between two checkpoints.
-      max_non_finite: meta-training stops after this many non-finite meta-gradients in a row; until then each is skipped.
+      max_non_finite: meta-training stops after this many non-finite meta-gradients in a row; until then each is
+        skipped.
     """
 
     learner: Learner

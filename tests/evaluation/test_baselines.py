@@ -47,12 +47,12 @@ class Digits(TaskDistribution):
 
 
 def test_the_best_is_gradient_descent_by_itself_on_the_same_lifetimes():
-    baselines = Baselines(hidden=(0, 7), sgd_learning_rates=(0.002, 0.05), adam_learning_rates=(0.001, 0.02))
+    baselines = Baselines(hidden=(7,), sgd_learning_rates=(0.002, 0.05), adam_learning_rates=(0.001, 0.02))
     shared = {"tasks": Digits(20), "lifetimes": 5, "seed": 3}
     evaluation = OnlineAccuracy("digits", baselines=baselines, **shared).run(GradientDescent(optax.sgd(0.1)), {})
     for name, optimizer in (("best_sgd", optax.sgd), ("best_adam", optax.adam)):
         best = evaluation.summary["baselines"][name]
-        learner = GradientDescent(optimizer(best["learning_rate"]), (best["hidden"],) if best["hidden"] else ())
+        learner = GradientDescent(optimizer(best["learning_rate"]), (best["hidden"],))
         alone = OnlineAccuracy("alone", **shared).run(learner, {})
         for score in ("cumulative_accuracy", "final_accuracy"):
             assert best[score] == pytest.approx(alone.summary[score])

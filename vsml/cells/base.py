@@ -1,8 +1,8 @@
 """Contract of one sub-RNN, written for all sub-RNNs of a layer at once.
 
-Everything is feature-first and flat: states are [n, units], messages [m, units], where `units` counts the sub-RNNs of a layer
-in the order of its wiring. A cell is then a few matrix products [n_out, n_in] x [n_in, units] and elementwise maps over long
-contiguous rows, which is what processors are fast at.
+Everything is feature-first and flat: states are [n, units], messages [m, units], where `units` counts the sub-RNNs of a
+layer in the order of its wiring. A cell is then a few matrix products [n_out, n_in] x [n_in, units] and elementwise
+maps over long contiguous rows, which is what processors are fast at.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class Cell(ABC):
         Args:
           units: number of sub-RNNs.
           fan_in: number of sub-RNNs whose messages one receiving neuron sums.
-          random_share: share of the entries that start random (this breaks the symmetry between sub-RNNs); the rest is 0.
+          random_share: share of the entries that start random (this breaks the symmetry between sub-RNNs); the rest is
+            0.
 
         Returns:
           A pytree with leaves [n, units].
@@ -48,6 +49,6 @@ class Cell(ABC):
     ) -> tuple[Array, Array]:
         """Outgoing messages, already reduced at the receiving neurons.
 
-        `forward` and `backward` are linear reductions [n, units] -> [n, neurons]. A cell whose messages are affine in its
-        state may reduce the state first and apply its weights to the few neurons instead of the many sub-RNNs.
+        `forward` and `backward` are linear reductions [n, units] -> [n, neurons]. A cell whose messages are affine in
+        its state may reduce the state first and apply its weights to the few neurons instead of the many sub-RNNs.
         """

@@ -1,6 +1,7 @@
 """Linear message heads, shared by the cells whose messages are read from a vector of their state.
 
-    f_fwd(s) = LN(W_fwd out(s) + b_fwd),   f_bwd(s) = LN(W_bwd out(s) + b_bwd),   LN optional, per sub-RNN, over the channels
+    f_fwd(s) = LN(W_fwd out(s) + b_fwd),   f_bwd(s) = LN(W_bwd out(s) + b_bwd)
+    LN: LayerNorm over the channels of one sub-RNN's message, optional
 
 Without LayerNorm the heads are affine and commute with the linear reduction at the receiving neuron, so the state is
 reduced first and the weights are applied once per neuron instead of once per sub-RNN. The result is the same.

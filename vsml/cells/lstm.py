@@ -4,7 +4,8 @@
     c' = sig(f + offset) c + sig(i - offset) tanh(g)        h' = sig(o) tanh(c')
     messages: linear heads on h', see `heads.py`
 
-With offset 5 states are nearly constant at the start of meta-training: a sub-RNN begins as a memory that learns to write.
+With offset 5 states are nearly constant at the start of meta-training: a sub-RNN begins as a memory that learns to
+write.
 
 Source: Hochreiter & Schmidhuber 1997; gate offsets and sizes of Kirsch & Schmidhuber 2021, arXiv 2012.14905, appendix.
 """
@@ -28,8 +29,8 @@ class LSTM(Cell):
 
     Attributes:
       size: N, the number of hidden units h (and memory cells c) of one sub-RNN.
-      gate_offset: added to the forget gate and subtracted from the input gate. 5 is the paper's; 1 lets short meta-training
-        by backprop leave its first plateau sooner.
+      gate_offset: added to the forget gate and subtracted from the input gate. 5 is the paper's; 1 lets short
+        meta-training by backprop leave its first plateau sooner.
       layer_norm: LayerNorm on each message, per sub-RNN, before the reduction.
     """
 
@@ -54,8 +55,8 @@ class LSTM(Cell):
         }
 
     def update(self, params: Params, state: State, forward_in: Array, backward_in: Array) -> State:
-        # Messages ride as extra rows of the one matrix product: adding their products to the gates afterwards would move
-        # four times as many numbers.
+        # Messages ride as extra rows of the one matrix product: adding their products to the gates afterwards would
+        # move four times as many numbers.
         inputs = jnp.concatenate([state["h"], forward_in, backward_in])
         weights = heard_columns(params["gates"]["w"], self.size, forward_in.shape[0], backward_in.shape[0])
         i, g, f, o = jnp.split(weights @ inputs + params["gates"]["b"][:, None], 4)

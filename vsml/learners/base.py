@@ -37,3 +37,7 @@ class Learner(ABC):
     @abstractmethod
     def learned_variables(self, state: State) -> State:
         """The part of the state that is V_L: what is learned, without messages in flight and bookkeeping."""
+
+    def describe(self, spec: TaskSpec) -> dict[str, int]:
+        """Further sizes worth showing before a run, by name."""
+        return {}

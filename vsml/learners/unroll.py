@@ -27,9 +27,9 @@ def unroll(
       state: where its lifetime stands.
       x: [T, B, *input_shape].
       y: [T, B, num_classes].
-      segment: where given, differentiation keeps the states at the borders of segments of that many examples, within the
-        segment at hand the states of its examples, and within the example at hand everything: memory grows as
-        T / segment + segment states, at the price of running forward twice more. T or more is a single segment: T states,
+      segment: where given, differentiation keeps the states at the borders of segments of that many examples, within
+        the segment at hand the states of its examples, and within the example at hand everything: memory grows as T /
+        segment + segment states, at the price of running forward twice more. T or more is a single segment: T states,
         one more run forward. None keeps everything of all examples.
 
     Returns:

@@ -45,21 +45,23 @@ class VSML(Learner):
       sparsity: the wiring of every layer, or a tuple of one per layer.
       hidden: sizes of the hidden layers of neurons; () is a single layer of sub-RNNs.
       message_size: M, channels of a message in either direction.
-      micro_ticks: state updates per visit of a layer, on the same incoming messages; only the last one's messages leave.
+      micro_ticks: state updates per visit of a layer, on the same incoming messages; only the last one's messages
+        leave.
       reduction: how a neuron combines what it hears. The paper sums, its code takes means; `sqrt` (sum / sqrt(n)) keeps
         messages of a size that does not shrink with the layer, which backprop through long lifetimes needs.
-      feedback: `delayed`: the error of example t enters together with x_{t+1}. `backward_pass`: after its prediction the
-        same x_t passes once more, in reverse layer order, together with the fresh error; in forward passes the feedback
-        channels are then silent.
+      feedback: `delayed`: the error of example t enters together with x_{t+1}. `backward_pass`: after its prediction
+        the same x_t passes once more, in reverse layer order, together with the fresh error; in forward passes the
+        feedback channels are then silent.
       feed_error: whether bwd_b(K)[0] carries the error dL/dy^_b.
       feed_label: whether bwd_b(K)[1] carries the label y_b. The network input does not contain it either way.
-      recirculate: whether the outer neurons send back, in their free channels, the messages that reached them: what layer
-        1 sent backward to input a returns with x_a, what layer K sent forward to output b returns with its feedback.
+      recirculate: whether the outer neurons send back, in their free channels, the messages that reached them: what
+        layer 1 sent backward to input a returns with x_a, what layer K sent forward to output b returns with its
+        feedback.
       output_channel: the channel of the last forward message that is read as y^.
       output_bound: y^ = bound * tanh(y^ / bound) keeps a diverging learner finite; None leaves y^ alone.
       random_share: share of a sub-RNN's memory that starts random.
-      merge_share: with batches, the leading share of every state vector that is averaged over the batch after each step:
-        what was learned from one example reaches the others. The rest, the activations, stays each example's own.
+      merge_share: with batches, the leading share of every state vector that is averaged over the batch after each
+        step: what was learned from one example reaches the others. The rest, the activations, stays each example's own.
     """
 
     cell: Cell
@@ -126,9 +128,10 @@ class VSML(Learner):
         """Random cell states, the same for all B examples of a batch, and silent messages.
 
         Returns:
-          `cells`: per layer a cell state with leaves [B, n, units]; `input` [B, message_size, inputs] and `backward`, per
-          layer [B, message_size, neurons behind it]: the messages in flight between two examples. The outermost ones hold
-          only the channels that are ever used (all of them if `recirculate`).
+          `cells`: per layer a cell state with leaves [B, n, units]; `input` [B, message_size, inputs] and `backward`,
+            per
+          layer [B, message_size, neurons behind it]: the messages in flight between two examples. The outermost ones
+          hold only the channels that are ever used (all of them if `recirculate`).
         """
         wirings = self.wirings(spec)
         keys = jax.random.split(key, self.num_layers)
@@ -163,8 +166,12 @@ class VSML(Learner):
     def learned_variables(self, state: State) -> State:
         return state["cells"]
 
+    def describe(self, spec: TaskSpec) -> dict[str, int]:
+        """Number of sub-RNNs."""
+        return {"sub-RNNs": sum(wiring.units for wiring in self.wirings(spec))}
+
     def _example(self, params: Params, wirings: list[Wiring], state: State, x: Array, y: Array) -> tuple[State, Array]:
-        """One example, without batch axis. Lists of messages are indexed by the layer of neurons they arrive at, 0..K."""
+        """One example, without batch axis. Messages are listed by the layer of neurons they arrive at, 0..K."""
         last = self.num_layers
         cells = list(state["cells"])
         forward = [state["input"].at[INPUT_CHANNEL].set(x), *[jnp.zeros(())] * last]
@@ -177,7 +184,11 @@ class VSML(Learner):
         if self.feedback == "backward_pass":
             self._visit_layers(params, wirings, cells, forward, backward, backward_pass=True)
             backward[last] = self._feedback(forward[last], jnp.zeros_like(error), jnp.zeros_like(y))
-        return {"cells": cells, "input": self._echo(backward[0], self._input_channels), "backward": backward[1:]}, logits
+        return {
+            "cells": cells,
+            "input": self._echo(backward[0], self._input_channels),
+            "backward": backward[1:],
+        }, logits
 
     def _visit_layers(
         self,

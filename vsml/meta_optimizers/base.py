@@ -54,7 +54,7 @@ class MetaOptimizer(ABC):
         return jax.tree.map(lambda v: v.mean(axis=0), values)
 
     def init(self, params: Params, keys: Key, lifetimes: Lifetimes) -> Any:
-        """State of the estimator: a pytree whose leaves have a leading axis of population members, spread over devices."""
+        """State of the estimator: a pytree whose leaves have a leading axis of members, spread over devices."""
         return ()
 
     @abstractmethod
@@ -68,6 +68,6 @@ class MetaOptimizer(ABC):
           lifetimes: the inner problem.
 
         Returns:
-          The mean over these members of the meta-gradient, the new state, and the mean of the members' metrics. The caller
-          averages gradient and metrics over devices (every device holds the same number of members).
+          The mean over these members of the meta-gradient, the new state, and the mean of the members' metrics. The
+          caller averages gradient and metrics over devices (every device holds the same number of members).
         """

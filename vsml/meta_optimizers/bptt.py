@@ -24,8 +24,8 @@ class BPTT(MetaOptimizer):
     """Backprop through time over the whole lifetime.
 
     Attributes:
-      segment: examples per rematerialised segment; None takes about sqrt(T), where memory is smallest; 0 stores everything
-        (fastest where it fits).
+      segment: examples per rematerialised segment; None takes about sqrt(T), where memory is smallest; 0 stores
+        everything (fastest where it fits).
     """
 
     segment: int | None = None

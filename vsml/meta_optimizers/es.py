@@ -2,7 +2,8 @@
 
     eps_p ~ N(0, I)      L+-_p = L_p(V_M +- sigma eps_p)      g = mean_p eps_p (L+_p - L-_p) / (2 sigma)
 
-Both halves of a pair live the same lifetime (same task, same initial state), so that their difference is due to eps alone.
+Both halves of a pair live the same lifetime (same task, same initial state), so that their difference is due to eps
+alone.
 
 Source: Salimans et al. 2017, arXiv 1703.03864; settings of Kirsch & Schmidhuber 2021, arXiv 2012.14905.
 """

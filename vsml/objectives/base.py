@@ -13,4 +13,12 @@ class Objective(ABC):
 
     @abstractmethod
     def loss(self, logits: Array, task: Task) -> Array:
-        """Scalar loss in nats from the predictions `logits` [T, B, num_classes] of a lifetime, each made before its label."""
+        """Scalar loss of one lifetime.
+
+        Args:
+          logits: [T, B, num_classes], predictions, each made before its label was seen.
+          task: the lifetime's examples.
+
+        Returns:
+          The loss in nats, [].
+        """

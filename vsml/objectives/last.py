@@ -2,7 +2,8 @@
 
     L = CE(y^_T, y_T)
 
-Source: the usual objective of few-shot learning, e.g. Omniglot in Kirsch & Schmidhuber 2021, arXiv 2012.14905, appendix.
+Source: the usual objective of few-shot learning, e.g. Omniglot in Kirsch & Schmidhuber 2021, arXiv 2012.14905,
+  appendix.
 """
 
 from __future__ import annotations

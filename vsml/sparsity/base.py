@@ -16,8 +16,8 @@ Reduction = Literal["mean", "sum", "sqrt"]
 class Reduce:
     """A linear reduction of what sub-RNNs send to what neurons hear.
 
-    `over` maps [n, units] to [n, neurons]; `total` is what it makes of a constant 1, so that a constant c added by every
-    sub-RNN becomes total * c: 1 for a mean, the number of senders for a sum.
+    `over` maps [n, units] to [n, neurons]; `total` is what it makes of a constant 1, so that a constant c added by
+    every sub-RNN becomes total * c: 1 for a mean, the number of senders for a sum.
     """
 
     over: Callable[[Array], Array]

@@ -1,7 +1,7 @@
 """Checkpoints of the whole state of a meta-training, by Orbax: asynchronous, the newest and the best are kept.
 
-A checkpoint is written beside its final name and renamed when whole, so that a killed process or a full disk never costs an
-earlier one.
+A checkpoint is written beside its final name and renamed when whole, so that a killed process or a full disk never
+costs an earlier one.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ class Checkpoints:
         try:
             self._manager.save(
                 step,
-                args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave({**meta, "loss": loss})),
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave({**meta, "loss": loss})
+                ),
                 metrics={"loss": loss},
                 force=True,
             )
@@ -93,8 +95,8 @@ class Checkpoints:
 
         Args:
           step: which one.
-          like: a tree of arrays or `ShapeDtypeStruct`s with shardings, the form to restore into; the devices may be others
-            than those that saved.
+          like: a tree of arrays or `ShapeDtypeStruct`s with shardings, the form to restore into; the devices may be
+            others than those that saved.
 
         Returns:
           The state in the form of `like`, and the meta dict.
@@ -110,8 +112,9 @@ class Checkpoints:
             )
         except Exception as error:
             raise UserError(
-                f"{self.directory / str(step)}: this checkpoint cannot be restored ({_one_line(error)}): was it written by "
-                "another experiment or damaged? Choose another --run_dir, or delete this checkpoint to go on from an older one"
+                f"{self.directory / str(step)}: this checkpoint cannot be restored ({_one_line(error)}): was it "
+                "written by another experiment, or damaged? Choose another --run_dir, or delete this checkpoint to go "
+                "on from an older one"
             ) from error
         return restored["state"], restored["meta"]
 
@@ -130,10 +133,10 @@ class Checkpoints:
             raise self._failure(error) from error
 
     def _failure(self, error: Exception) -> UserError:
-        full = isinstance(error, OSError) and error.errno == errno.ENOSPC or "no space left" in str(error).lower()
+        full = (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "no space left" in str(error).lower()
         cause = "the disk is full" if full else _one_line(error)
         newest = self.newest()
-        kept = f"the checkpoint of step {newest} is intact" if newest is not None else "no checkpoint had been written before"
+        kept = "no checkpoint had been written before" if newest is None else f"the one of step {newest} is intact"
         return UserError(
             f"{self.directory}: a checkpoint could not be written ({cause}); {kept}: "
             "free space or choose another --run_dir and run the same command again"

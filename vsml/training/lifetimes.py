@@ -1,4 +1,4 @@
-"""The inner problem of meta-training: one lifetime of a learner on a task of a distribution, wholly determined by its key."""
+"""The inner problem of meta-training: lifetimes of a learner on tasks of a distribution, each determined by its key."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class TaskLifetimes:
         """Runs one lifetime.
 
         Returns:
-          The objective's loss, and metrics: `loss` (the same), `accuracy` (mean over the lifetime) and `accuracy_curve` [T]
-          (1 where the prediction was right; mean over the batch).
+          The objective's loss, and metrics: `loss` (the same), `accuracy` (mean over the lifetime) and `accuracy_curve`
+          [T] (1 where the prediction was right; mean over the batch).
         """
         task_key, state_key = jax.random.split(key)
         task = self.tasks.sample(self.data, task_key)

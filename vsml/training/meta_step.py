@@ -1,4 +1,4 @@
-"""One meta-step as a pure function: keys, lifetimes, meta-gradient, update. It runs on every device on its share of members."""
+"""One meta-step as a pure function: keys, lifetimes, meta-gradient, update. Every device runs it on its members."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Meta-test of a finished or half-finished run: evaluators on a saved V_M, as the run was configured or with changes."""
+"""Meta-test of a finished or half-finished run: its evaluators, as configured or with changes, on a saved V_M."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from vsml.types import Params
 def meta_test(directory: Path, overrides: Sequence[str], checkpoint: Literal["newest", "best"] | int) -> dict[str, Any]:
     """Evaluates the meta-parameters of a run.
 
-    Without overrides and on the newest checkpoint this is what ends a run, and its `summary.json` is written anew. Anything
-    else is kept apart, in `evaluations/LABEL/` with a `summary.json` of its own.
+    Without overrides and on the newest checkpoint this is what ends a run, and its `summary.json` is written anew.
+    Anything else is kept apart, in `evaluations/LABEL/` with a `summary.json` of its own.
 
     Args:
       directory: a run directory.
@@ -44,7 +44,9 @@ def meta_test(directory: Path, overrides: Sequence[str], checkpoint: Literal["ne
     tested = configs.load(str(run.config_gin), overrides)
     experiment = tested.build()
     if not experiment.evaluators:
-        raise UserError(f"{directory}: its config names no evaluators: add some, such as EVALUATORS=[@evaluators.OnlineAccuracy()]")
+        raise UserError(
+            f"{directory}: its config names no evaluators: add some, such as EVALUATORS=[@evaluators.OnlineAccuracy()]"
+        )
 
     checkpoints = Checkpoints(run.checkpoints, read_only=True)
     step = checkpoints.find(checkpoint)
@@ -74,8 +76,8 @@ def _check_fit(experiment: Experiment, params: Params, directory: Path) -> None:
     shapes = [jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (params, wanted)]
     if shapes[0] != shapes[1]:
         raise UserError(
-            f"{directory}: its meta-parameters do not fit the learner that the overrides describe: change only what leaves "
-            "the shapes of V_M as they are"
+            f"{directory}: its meta-parameters do not fit the learner that the overrides describe: change only what "
+            "leaves the shapes of V_M as they are"
         )
 
 

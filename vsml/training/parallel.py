@@ -1,8 +1,8 @@
 """The only place that knows devices: how one meta-step runs on all of them.
 
-Outside this file there are two kinds of trees: replicated ones, whole on every device, and member trees, whose leaves have a
-leading axis of population members that is cut into one contiguous block per device. Both are ordinary global arrays there. How
-they look inside a compiled step (pmap wants one more leading axis) stays in here.
+Outside this file there are two kinds of trees: replicated ones, whole on every device, and member trees, whose leaves
+have a leading axis of population members that is cut into one contiguous block per device. Both are ordinary global
+arrays there. How they look inside a compiled step (pmap wants one more leading axis) stays in here.
 
 `pmap` and `shard_map` run the same per-device function and give the same numbers.
 """
@@ -21,6 +21,9 @@ from vsml.types import Array
 
 AXIS = "devices"
 
+Device = Any
+"""A `jax.Device`, which type checkers do not take for a type."""
+
 PerDevice = Callable[[Any, Any, Any], tuple[Any, Any, Any]]
 """(replicated state, member state, data) -> (replicated state, member state, replicated metrics), on one device."""
 
@@ -35,11 +38,11 @@ def mean_over_devices(tree: Any) -> Any:
     return jax.lax.pmean(tree, AXIS)
 
 
-def choose_devices(population: int, requested: int | None) -> list[jax.Device]:
+def choose_devices(population: int, requested: int | None) -> list[Device]:
     """The devices that a population is spread over.
 
-    By default all local ones. A CPU's devices are virtual and as many as its cores, so there the default is the largest number
-    of them that divides the population.
+    By default all local ones. A CPU's devices are virtual and as many as its cores, so there the default is the largest
+    number of them that divides the population.
 
     Raises:
       UserError: there are fewer devices than requested, or they do not divide the population.
@@ -52,18 +55,24 @@ def choose_devices(population: int, requested: int | None) -> list[jax.Device]:
     else:
         count = requested
     if not 1 <= count <= len(devices):
-        raise UserError(f"--devices {count}: this machine has {len(devices)} {devices[0].platform} device(s); ask for 1..{len(devices)}")
+        raise UserError(
+            f"--devices {count}: this machine has {len(devices)} {devices[0].platform} device(s); "
+            f"ask for 1..{len(devices)}"
+        )
     if population % count:
         below, above = population - population % count, population + count - population % count
         fit = f"{above}" if below == 0 else f"{below} or {above}"
-        raise UserError(f"a population of {population} cannot be spread evenly over {count} devices: set POPULATION={fit}, or --devices to a divisor of {population}")
+        raise UserError(
+            f"a population of {population} cannot be spread evenly over {count} devices: set POPULATION={fit}, "
+            f"or --devices to a divisor of {population}"
+        )
     return list(devices[:count])
 
 
 class Parallel:
     """Runs a per-device function on several devices by `pmap` or `shard_map`."""
 
-    def __init__(self, kind: Literal["pmap", "shard_map"], devices: Sequence[jax.Device]):
+    def __init__(self, kind: Literal["pmap", "shard_map"], devices: Sequence[Device]):
         self.kind = kind
         self.devices = list(devices)
         mesh = Mesh(np.asarray(self.devices), (AXIS,))
@@ -95,7 +104,8 @@ class Parallel:
             step = jax.pmap(function, axis_name=AXIS, donate_argnums=(0, 1), devices=self.devices)
         else:
             whole, member = PartitionSpec(), PartitionSpec(AXIS)
-            # check_vma would sum the gradients of replicated parameters over devices by itself; the mean is ours to take.
+            # check_vma would sum the gradients of replicated parameters over devices by itself; the mean is ours to
+            # take.
             step = jax.jit(
                 jax.shard_map(
                     function,

@@ -1,7 +1,7 @@
 """Where a run lives: everything needed to rerun, resume, compare and plot it.
 
-    config.gin  operative_config.gin  config.json  environment.json  summary.json  metrics.jsonl
-    checkpoints/  train/  eval/  evaluations/*.npz
+config.gin  operative_config.gin  config.json  environment.json  summary.json  metrics.jsonl
+checkpoints/  train/  eval/  evaluations/*.npz
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class RunDirectory:
             probe.unlink()
         except OSError as error:
             raise UserError(
-                f"{self.path}: the run directory cannot be written ({error.strerror}): choose another --run_dir, or change "
-                "its permissions"
+                f"{self.path}: the run directory cannot be written ({error.strerror}): choose another --run_dir, or "
+                "change its permissions"
             ) from error
 
     def write_config(self, config: Config) -> None:
@@ -93,14 +93,17 @@ class RunDirectory:
             os.replace(part, path)
         except OSError as error:
             part.unlink(missing_ok=True)
-            raise UserError(f"{path}: cannot be written ({error.strerror}): free space and run the same command again") from error
+            raise UserError(
+                f"{path}: cannot be written ({error.strerror}): free space and run the same command again"
+            ) from error
 
 
 def differences(saved: Mapping[str, Any], config: Config) -> tuple[list[str], list[str]]:
     """How a config differs from the one a run was started with.
 
     Returns:
-      One line per difference: those that a resumed run may have (length and cadence, and what is measured afterwards), and
+      One line per difference: those that a resumed run may have (length and cadence, and what is measured afterwards),
+        and
       those that make it another experiment. A value that follows the number of steps, such as a schedule's, is of the
       first kind.
     """

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from tqdm import tqdm
 
+from vsml.analysis.cost import count
 from vsml.analysis.tables import evaluation_table
 from vsml.config import Config
 from vsml.errors import UserError
 from vsml.experiment import Experiment
 from vsml.training.checkpoints import Checkpoints
+from vsml.training.dry_run import shapes_of_learner
 from vsml.training.interruption import Interrupted, Interruption, catch_interruption
 from vsml.training.meta_step import TrainState, build_meta_step, init_estimator, init_state
 from vsml.training.parallel import Parallel, choose_devices
@@ -38,7 +38,8 @@ def train(config: Config, directory: Path, num_devices: int | None = None) -> di
       The content of `summary.json`.
 
     Raises:
-      UserError: what the user can mend; nothing already saved is lost. `Interrupted` after a signal, with the state saved.
+      UserError: what the user can mend; nothing already saved is lost. `Interrupted` after a signal, with the state
+        saved.
     """
     experiment = config.build()
     spec = experiment.tasks.spec  # loads the data: a missing file shows before anything is written
@@ -57,7 +58,8 @@ def train(config: Config, directory: Path, num_devices: int | None = None) -> di
 
     say(
         f"{config.recipe}: {experiment.steps} meta-steps of {experiment.population} x {spec.length} examples on "
-        f"{parallel.num_devices} {parallel.devices[0].platform} device(s) by {experiment.parallel}; run directory {run.path}"
+        f"{parallel.num_devices} {parallel.devices[0].platform} device(s) by {experiment.parallel}; "
+        f"run directory {run.path}"
     )
     state, seconds = _meta_train(experiment, parallel, run, checkpoints, start, config)
     checkpoints.close()
@@ -66,7 +68,7 @@ def train(config: Config, directory: Path, num_devices: int | None = None) -> di
 
 def summary_head(config: Config, experiment: Experiment, num_devices: int, seconds: float) -> dict[str, Any]:
     """The part of `summary.json` that is known without any evaluation."""
-    params, learned = jax.eval_shape(lambda key: shapes_of_learner(experiment, key), jax.random.key(0))
+    params, learned = shapes_of_learner(experiment)
     return {
         "recipe": config.recipe,
         "seed": experiment.seed,
@@ -76,19 +78,6 @@ def summary_head(config: Config, experiment: Experiment, num_devices: int, secon
         "num_meta_parameters": count(params),
         "num_learned_variables": count(learned),
     }
-
-
-def shapes_of_learner(experiment: Experiment, key: jax.Array) -> tuple[Params, Any]:
-    """Meta-parameters and learned variables of one lifetime on one example at a time."""
-    spec = replace(experiment.tasks.spec, batch=1)
-    params = experiment.learner.init(key, spec)
-    state = experiment.learner.initial_state(params, key, spec)
-    return params, experiment.learner.learned_variables(state)
-
-
-def count(tree: Any) -> int:
-    """Number of scalars in a tree of arrays or shapes."""
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
 
 
 def finish(run: RunDirectory, experiment: Experiment, params: Params, head: dict[str, Any]) -> dict[str, Any]:
@@ -111,8 +100,8 @@ def finish(run: RunDirectory, experiment: Experiment, params: Params, head: dict
 def show(summary: dict[str, Any]) -> str:
     """The lines that end a run: what was trained, and the table."""
     head = (
-        f"{summary['recipe']}: {summary['meta_steps']} meta-steps in {summary['seconds']:.0f} s on {summary['devices']} "
-        f"device(s), |V_M| = {summary['num_meta_parameters']:,}, |V_L| = {summary['num_learned_variables']:,}"
+        f"{summary['recipe']}: {summary['meta_steps']} meta-steps in {summary['seconds']:.0f} s "
+        f"on {summary['devices']} device(s), |V_M| = {summary['num_meta_parameters']:,}, |V_L| = {summary['num_learned_variables']:,}"
     )
     return "\n".join([head, evaluation_table(summary["evaluations"])]) if summary["evaluations"] else head
 
@@ -144,12 +133,13 @@ def _compare_with_earlier_run(run: RunDirectory, config: Config, experiment: Exp
     if refused:
         shown = "; ".join(refused[:8]) + (f"; and {len(refused) - 8} more" if len(refused) > 8 else "")
         raise UserError(
-            f"{run.path}: holds {start} meta-steps of another experiment ({shown}): choose another --run_dir, or delete this one"
+            f"{run.path}: holds {start} meta-steps of another experiment ({shown}): "
+            "choose another --run_dir, or delete this one"
         )
     if start > experiment.steps:
         raise UserError(
-            f"{run.path}: already holds {start} meta-steps, more than the {experiment.steps} asked for: set STEPS={start} or "
-            "more, or choose another --run_dir"
+            f"{run.path}: already holds {start} meta-steps, more than the {experiment.steps} asked for: "
+            f"set STEPS={start} or more, or choose another --run_dir"
         )
     for line in allowed:
         say(f"changed since this run was started: {line}")
@@ -195,7 +185,11 @@ def _meta_train(
         checkpoints.save(done, whole, {"seconds": time.monotonic() - started, "best": best}, smoothed_loss)
 
     bar = tqdm(
-        total=experiment.steps, initial=start, unit="step", dynamic_ncols=True, mininterval=0.5 if sys.stderr.isatty() else 30
+        total=experiment.steps,
+        initial=start,
+        unit="step",
+        dynamic_ncols=True,
+        mininterval=0.5 if sys.stderr.isatty() else 30,
     )
     with bar, catch_interruption() as interruption:
         for done in range(start + 1, experiment.steps + 1):
@@ -211,7 +205,8 @@ def _meta_train(
                 logged_at, logged_step = now, done
                 board.scalars(done, {**scalars, "lifetimes_per_second": rate, "seconds": now - started})
                 bar.set_postfix_str(
-                    f"loss {scalars['loss']:.3f} accuracy {scalars['accuracy']:.3f} {rate:.3g} lifetimes/s", refresh=False
+                    f"loss {scalars['loss']:.3f} accuracy {scalars['accuracy']:.3f} {rate:.3g} lifetimes/s",
+                    refresh=False,
                 )
                 _stop_if_stuck(experiment, scalars, done, checkpoints)
             if done % experiment.plot_every == 0 or last:
@@ -244,8 +239,8 @@ def _stop_if_stuck(experiment: Experiment, scalars: dict[str, float], done: int,
     newest = checkpoints.newest()
     kept = f"the checkpoint of step {newest} is intact" if newest else "no checkpoint was written yet"
     raise UserError(
-        f"the last {in_row} meta-gradients up to step {done} were not finite, so meta-training has stopped; {kept}: lower the "
-        "learning rate or clip the meta-gradient (optax.clip_by_global_norm), or raise train.max_non_finite"
+        f"the last {in_row} meta-gradients up to step {done} were not finite, so meta-training has stopped; {kept}: "
+        "lower the learning rate or clip the meta-gradient (optax.clip_by_global_norm), or raise train.max_non_finite"
     )
 
 
@@ -256,7 +251,7 @@ def _leave(
     checkpoints.close()
     assert interruption.signal_number is not None
     raise Interrupted(
-        f"stopped by {interruption.name} after {done} of {experiment.steps} meta-steps; all is saved in {run.path}: run the "
-        "same command again to go on",
+        f"stopped by {interruption.name} after {done} of {experiment.steps} meta-steps; all is saved in {run.path}: "
+        "run the same command again to go on",
         interruption.signal_number,
     )

@@ -1,10 +1,12 @@
 """What a run writes for people and plots: `metrics.jsonl` and TensorBoard event files.
 
-    metrics.jsonl   one line per logged meta-step, only what is determined by the config: a resumed run writes the same lines
-    train/          scalars, learning curves over a lifetime as images, histograms of V_M
-    eval/           scalars and learning curves of the evaluators
-    the run itself  the config as text, hyperparameters joined with the metrics of both
+metrics.jsonl   one line per logged meta-step, of what the config determines: a resumed run writes the same lines
+train/          scalars, learning curves over a lifetime as images, histograms of V_M
+eval/           scalars and learning curves of the evaluators
+the run itself  the config as text, hyperparameters joined with the metrics of both
 """
+# pyright: reportAttributeAccessIssue=false
+# (the protocol buffers of tensorboardX make their classes when imported)
 
 from __future__ import annotations
 
@@ -62,32 +64,40 @@ class TensorBoard:
 
     def __init__(self, directory: Path, resume_step: int):
         """Opens the event files; what an earlier process wrote after `resume_step` is purged from view."""
-        purge = resume_step + 1 if resume_step else None
-        self._run = SummaryWriter(str(directory), purge_step=purge, filename_suffix=".run")
-        self._train = SummaryWriter(str(directory / "train"), purge_step=purge)
-        self._eval = SummaryWriter(str(directory / "eval"), purge_step=purge)
+        self._directory = directory
+        self._purge_step = resume_step + 1 if resume_step else None
+        self._writers: dict[str, SummaryWriter] = {}
+
+    def _writer(self, name: str) -> SummaryWriter:
+        """The event file of a subdirectory, made when first written to."""
+        if name not in self._writers:
+            self._writers[name] = SummaryWriter(str(self._directory / name), purge_step=self._purge_step)
+        return self._writers[name]
 
     def config(self, text: str, hyperparameters: Mapping[str, Any], evaluators: Iterable[str]) -> None:
         """Writes the gin config as text, and the hyperparameters with the metrics that they are compared by."""
-        self._run.add_text("config.gin", "\n".join("    " + line for line in text.splitlines()), 0)
+        run = self._writer(".")
+        run.add_text("config.gin", "\n".join("    " + line for line in text.splitlines()), 0)
         metrics = [("train", tag) for tag in TRAIN_METRICS]
         metrics += [("eval", f"{name}/cumulative_accuracy") for name in evaluators]
         for summary in _hparams(hyperparameters, metrics):
-            assert self._run.file_writer is not None
-            self._run.file_writer.add_summary(summary, 0)
+            assert run.file_writer is not None
+            run.file_writer.add_summary(summary, 0)
         self.flush()
 
     def scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Writes meta-training scalars."""
         for tag, value in scalars.items():
-            self._train.add_scalar(tag, value, step)
+            self._writer("train").add_scalar(tag, value, step)
 
     def plots(self, step: int, accuracy_curve: np.ndarray, params: Any) -> None:
         """Writes the accuracy over a lifetime [T], mean over the population, and histograms of the meta-parameters."""
         figure = _learning_curves({"population": accuracy_curve}, f"meta-step {step}")
-        self._train.add_image("learning_curve", _pixels(figure), step, dataformats="HWC")
+        self._writer("train").add_image("learning_curve", _pixels(figure), step, dataformats="HWC")
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-            self._train.add_histogram("V_M/" + jax.tree_util.keystr(path, simple=True, separator="/"), np.asarray(leaf), step)
+            self._writer("train").add_histogram(
+                "V_M/" + jax.tree_util.keystr(path, simple=True, separator="/"), np.asarray(leaf), step
+            )
 
     def evaluation(self, step: int, evaluation: Evaluation) -> None:
         """Writes the outcome of one evaluator: accuracies, the baselines' beside, and the mean learning curves."""
@@ -95,19 +105,21 @@ class TensorBoard:
         rows = {"": summary, **{f"{key}/": row for key, row in (summary.get("baselines") or {}).items()}}
         for prefix, row in rows.items():
             for metric in ("cumulative_accuracy", "final_accuracy"):
-                self._eval.add_scalar(f"{name}/{prefix}{metric}", row[metric]["mean"], step)
+                self._writer("eval").add_scalar(f"{name}/{prefix}{metric}", row[metric]["mean"], step)
         curves = {key: curve.mean(axis=0) for key, curve in evaluation.curves.items() if key.endswith("correct")}
-        self._eval.add_image(f"{name}/learning_curve", _pixels(_learning_curves(curves, name)), step, dataformats="HWC")
+        self._writer("eval").add_image(
+            f"{name}/learning_curve", _pixels(_learning_curves(curves, name)), step, dataformats="HWC"
+        )
         self.flush()
 
     def flush(self) -> None:
         """Pushes everything to disk."""
-        for writer in (self._run, self._train, self._eval):
+        for writer in self._writers.values():
             writer.flush()
 
     def close(self) -> None:
         """Closes the event files."""
-        for writer in (self._run, self._train, self._eval):
+        for writer in self._writers.values():
             writer.close()
 
 
@@ -121,10 +133,7 @@ def _hparams(hyperparameters: Mapping[str, Any], metrics: Iterable[tuple[str, st
             )
             for name, value in hyperparameters.items()
         ],
-        metric_infos=[
-            api_pb2.MetricInfo(name=api_pb2.MetricName(group=group, tag=tag))
-            for group, tag in metrics
-        ],
+        metric_infos=[api_pb2.MetricInfo(name=api_pb2.MetricName(group=group, tag=tag)) for group, tag in metrics],
     )
     start = plugin_hparams_pb2.SessionStartInfo()
     for name, value in hyperparameters.items():
