@@ -68,7 +68,7 @@ def _run(argv: list[str]) -> int:
         return 0
     verbs = {"train": _train, "eval": _eval, "parts": _parts, "recipes": _recipes}
     if argv[0] not in verbs:
-        from vsml.config.catalogue import suggest
+        from vsml.config import suggest
 
         raise UserError(f"'{argv[0]}' is no command{suggest(argv[0], verbs) or ': commands are ' + ', '.join(verbs)}")
     return verbs[argv[0]](_parse(argv))
@@ -159,14 +159,15 @@ def _eval(arguments: Arguments) -> int:
 
 
 def _parts(arguments: Arguments) -> int:
-    from vsml.config import parts
+    from vsml.config import describe, parts, show
 
     if len(arguments.words) > 1:
         raise UserError(f"parts takes one axis, not {' '.join(arguments.words)}")
     for part in parts(*arguments.words):
         print(f"{part.name}: {part.summary}")
         for field in part.fields.values():
-            print(f"    {field}")
+            value = "required" if field.required else f"= {show(field.default)}"
+            print(f"    {field.name}: {describe(field.type)} {value}")
     return 0
 
 

@@ -13,8 +13,9 @@ Nothing else in the package imports gin.
 
 from __future__ import annotations
 
-from vsml.config.catalogue import AXES, Field, Part, parts
+from vsml.config.catalogue import AXES, Field, Part, parts, suggest
 from vsml.config.config import Config, load
+from vsml.config.fitting import describe, show
 from vsml.config.statements import gin_root, recipes
 
-__all__ = ["AXES", "Config", "Field", "Part", "gin_root", "load", "parts", "recipes"]
+__all__ = ["AXES", "Config", "Field", "Part", "describe", "gin_root", "load", "parts", "recipes", "show", "suggest"]

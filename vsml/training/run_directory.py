@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import sys
@@ -80,8 +81,8 @@ class RunDirectory:
             return None
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Writes a JSON file."""
-        self.write(name, json.dumps(content, indent=2) + "\n")
+        """Writes a JSON file; numbers that are not finite, which JSON lacks, become null."""
+        self.write(name, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
 
     def write(self, name: str, text: str) -> None:
         """Writes a file so that it is there whole or not at all."""
@@ -131,6 +132,14 @@ def environment() -> dict[str, Any]:
         "cpu_cores": os.cpu_count(),
         "command": _command(sys.argv),
     }
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def _command(arguments: Sequence[str]) -> str:

@@ -101,7 +101,8 @@ def show(summary: dict[str, Any]) -> str:
     """The lines that end a run: what was trained, and the table."""
     head = (
         f"{summary['recipe']}: {summary['meta_steps']} meta-steps in {summary['seconds']:.0f} s "
-        f"on {summary['devices']} device(s), |V_M| = {summary['num_meta_parameters']:,}, |V_L| = {summary['num_learned_variables']:,}"
+        f"on {summary['devices']} device(s), |V_M| = {summary['num_meta_parameters']:,}, "
+        f"|V_L| = {summary['num_learned_variables']:,}"
     )
     return "\n".join([head, evaluation_table(summary["evaluations"])]) if summary["evaluations"] else head
 

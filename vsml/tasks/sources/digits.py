@@ -20,7 +20,7 @@ _PARTS = {"all": slice(None), "train": slice(None, _HALF), "test": slice(_HALF, 
 
 @dataclass(frozen=True)
 class Digits(Source):
-    """The embedded digits.
+    """The embedded digits of scikit-learn: 1,797 images, 8x8, 10 classes; `train` and `test` are halves.
 
     Attributes:
       split: `all`, `train` (the first 898 images), `test` (the other 899) or a slice of one.

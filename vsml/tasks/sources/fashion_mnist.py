@@ -29,7 +29,7 @@ FILES = {
 
 @dataclass(frozen=True)
 class FashionMNIST(Source):
-    """Fashion-MNIST.
+    """Fashion-MNIST: 60,000 + 10,000 pictures of clothes, 28x28, 10 classes.
 
     Attributes:
       split: `train`, `test` or a slice of one, such as `test[:8000]`.

@@ -43,7 +43,9 @@ NPZ_FILES = {
 
 @dataclass(frozen=True)
 class KMNIST(Source):
-    """KMNIST, from the npz pair where `$VSML_DATA_DIR` holds it and no idx.gz files, from the idx.gz files otherwise.
+    """KMNIST: 60,000 + 10,000 cursive Japanese characters, 28x28, 10 classes.
+
+    Read from the npz pair where `$VSML_DATA_DIR` holds it and no idx.gz files, from the idx.gz files otherwise.
 
     Attributes:
       split: `train`, `test` or a slice of one, such as `test[:8000]`.

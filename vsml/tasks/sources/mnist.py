@@ -28,7 +28,7 @@ FILES = {
 
 @dataclass(frozen=True)
 class MNIST(Source):
-    """MNIST.
+    """MNIST: 60,000 + 10,000 handwritten digits, 28x28, 10 classes.
 
     Attributes:
       split: `train`, `test` or a slice of one, such as `test[:8000]`.

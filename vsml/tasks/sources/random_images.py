@@ -17,7 +17,9 @@ from vsml.tasks.base import Dataset, Source
 
 @dataclass(frozen=True)
 class Random(Source):
-    """Fixed noise with random labels. Its moments are 0 and 1, so that standardising leaves it alone.
+    """A few fixed images of noise with random labels.
+
+    Its moments are 0 and 1, so that standardising leaves it alone.
 
     Attributes:
       num_examples: number of images.

@@ -17,7 +17,9 @@ from vsml.tasks.base import Dataset, Source
 
 @dataclass(frozen=True)
 class SumSign(Source):
-    """The sign of the sum. Its moments are given as 0 and 1, so that standardising keeps the sign.
+    """Noise images with a random mean, labelled by the sign of their sum.
+
+    Its moments are given as 0 and 1, so that standardising keeps the sign.
 
     Attributes:
       num_examples: number of images.
