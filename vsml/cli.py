@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,9 +114,15 @@ def _overrides(arguments: Arguments) -> list[str]:
 
 
 def _one_device_per_core() -> None:
-    """On a CPU, XLA's virtual devices are what makes one process use several cores."""
+    """On a CPU, XLA's virtual devices are what makes one process use several cores.
+
+    Whoever has chosen their number (JAX_NUM_CPU_DEVICES or XLA_FLAGS) keeps it.
+    """
+    if jax.config.jax_num_cpu_devices > 0 or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jax.config.update("jax_num_cpu_devices", cores)
+    with suppress(RuntimeError):  # a caller from Python has used JAX already
+        jax.config.update("jax_num_cpu_devices", cores)
 
 
 def _train(arguments: Arguments) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-LEGEND = (
-    "Predictions made before their label is seen; mean over lifetimes ± 95 % interval, and their std.",
-    "Cumulative: all examples. Final: the last tenth. SGD and Adam are tuned on these very lifetimes.",
-)
+LEGEND = """\
+Predictions made before their label is seen; mean over lifetimes ± 95 % interval, and their std.
+Cumulative: all examples. Final: the last tenth."""
+ORACLE = "SGD and Adam are tuned on these very lifetimes."
 HEADER = ("accuracy", "cumulative", "std", "final", "std")
 
 
@@ -27,7 +27,8 @@ def evaluation_table(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
     lines = [_line(HEADER, widths)]
     for title, rows in blocks.items():
         lines += [title, *(_line(row, widths) for row in rows)]
-    return "\n".join([*lines, *LEGEND])
+    compared = any(summary.get("baselines") for summary in evaluations.values())
+    return "\n".join([*lines, f"{LEGEND} {ORACLE}" if compared else LEGEND])
 
 
 def _title(name: str, summary: Mapping[str, Any]) -> str:

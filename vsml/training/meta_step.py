@@ -65,7 +65,7 @@ def build_meta_step(experiment: Experiment, num_devices: int) -> PerDevice:
         )
         gradient, metrics = mean_over_devices((gradient, metrics))
         updates, optimizer = experiment.optimizer.update(gradient, state.optimizer, state.params)
-        gradient_norm = optax.global_norm(gradient)
+        gradient_norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(gradient_norm) & jnp.isfinite(metrics["loss"])
         new = TrainState(
             step=state.step + 1,
@@ -77,8 +77,8 @@ def build_meta_step(experiment: Experiment, num_devices: int) -> PerDevice:
         )
         metrics |= {
             "gradient_norm": gradient_norm,
-            "update_norm": jnp.where(finite, optax.global_norm(updates), 0.0),
-            "parameter_norm": optax.global_norm(new.params),
+            "update_norm": jnp.where(finite, optax.tree.norm(updates), 0.0),
+            "parameter_norm": optax.tree.norm(new.params),
             "skipped": new.skipped,
             "skipped_in_row": new.skipped_in_row,
             "smoothed_loss": new.smoothed_loss,

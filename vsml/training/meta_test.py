@@ -39,7 +39,7 @@ def meta_test(directory: Path, overrides: Sequence[str], checkpoint: Literal["ne
       UserError: no such run or checkpoint, no evaluators, or meta-parameters that do not fit the changed learner.
     """
     run = RunDirectory(directory)
-    run.saved_config()
+    recipe = run.saved_config()["recipe"]
     trained = configs.load(str(run.config_gin))
     tested = configs.load(str(run.config_gin), overrides)
     experiment = tested.build()
@@ -58,7 +58,7 @@ def meta_test(directory: Path, overrides: Sequence[str], checkpoint: Literal["ne
         run = RunDirectory(run.evaluations / _label(overrides, step))
         run.create()
     head = summary_head(tested, experiment, len(jax.devices()), seconds)
-    return finish(run, experiment, params, {**head, "recipe": trained.json["recipe"], "meta_steps": step})
+    return finish(run, experiment, params, {**head, "recipe": recipe, "meta_steps": step})
 
 
 def _restore(experiment: Experiment, checkpoints: Checkpoints, step: int) -> tuple[Params, float]:
