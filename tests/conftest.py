@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,26 @@ def data_dir() -> Path:
     if not path.is_dir():
         pytest.fail(f"VSML_DATA_DIR={name} is not a directory")
     return path
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of compiled programs: runs of one experiment, here and in processes that tests start, compile it once.
+
+    Compiled without most optimisations, which halves the time: nothing here runs for long.
+    """
+    path = tmp_path_factory.mktemp("compiled")
+    settings = {
+        "jax_compilation_cache_dir": str(path),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_disable_most_optimizations": True,
+        "jax_persistent_cache_enable_xla_caches": "none",
+    }
+    before = {name: jax.config.values[name] for name in settings}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name.upper(), str(value))
+            jax.config.update(name, value)
+        yield path
+    for name, value in before.items():
+        jax.config.update(name, value)

@@ -120,7 +120,7 @@ def visit(learner: Any, params: Any, sizes: tuple[int, ...], stream: Stream, k: 
 
 
 def set_index(learner: Any, num_layers: int, k: int, backward_pass: bool) -> int:
-    """Sets of the forward pass come first: one, or one per layer; then those of the backward pass, if it has its own."""
+    """First the sets of the forward pass, one or one per layer; then those of the backward pass, if it has its own."""
     layerwise = type(learner.sharing).__name__ == "Layerwise"
     own_backward = backward_pass and learner.sharing.separate_backward
     return (k if layerwise else 0) + (num_layers if layerwise else 1) * own_backward

@@ -72,7 +72,11 @@ def _run(argv: list[str]) -> int:
         from vsml.config import suggest
 
         raise UserError(f"'{argv[0]}' is no command{suggest(argv[0], verbs) or ': commands are ' + ', '.join(verbs)}")
-    return verbs[argv[0]](_parse(argv))
+    arguments = _parse(argv)
+    if arguments.flags["help"].value:
+        print(USAGE + "\nflags of this command:\n" + _flag_lines(arguments.flags), end="")
+        return 0
+    return verbs[argv[0]](arguments)
 
 
 def _flags(verb: str) -> flags.FlagValues:
@@ -97,15 +101,12 @@ def _parse(argv: list[str]) -> Arguments:
         words = values(["vsml", *argv[1:]])[1:]
     except flags.Error as error:
         raise UserError(f"{' '.join(str(error).split())}; `vsml {argv[0]} --help` lists the flags") from None
-    if values["help"].value:
-        print(USAGE + "\nflags of this command:\n" + values.main_module_help() + _flag_lines(values), end="")
-        raise SystemExit(0)
     return Arguments(argv[0], words, values)
 
 
 def _flag_lines(values: flags.FlagValues) -> str:
     names = sorted({name for name in values if len(name) > 1 and name != "help"})
-    return "".join(f"  --{name}: {values[name].help}\n" for name in names)
+    return "".join(f"  --{name}: {' '.join(values[name].help.split())}\n" for name in names)
 
 
 def _overrides(arguments: Arguments) -> list[str]:
@@ -118,7 +119,7 @@ def _one_device_per_core() -> None:
 
     Whoever has chosen their number (JAX_NUM_CPU_DEVICES or XLA_FLAGS) keeps it.
     """
-    if jax.config.jax_num_cpu_devices > 0 or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+    if jax.config.values["jax_num_cpu_devices"] > 0 or "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with suppress(RuntimeError):  # a caller from Python has used JAX already
@@ -181,6 +182,8 @@ def _parts(arguments: Arguments) -> int:
 def _recipes(arguments: Arguments) -> int:
     from vsml.config import recipes
 
+    if arguments.words:
+        raise UserError(f"recipes takes no arguments, not {' '.join(arguments.words)}")
     for path, header in recipes():
         print(f"{path}: {header}")
     return 0

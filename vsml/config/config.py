@@ -127,7 +127,9 @@ class Config:
             return [self._plain(element) for element in value]
         if isinstance(value, Mapping):
             return {str(key): self._plain(element) for key, element in value.items()}
-        return value if value is None or isinstance(value, bool | int | float | str) else _name_of(value)
+        finite = isinstance(value, float) and math.isfinite(value)  # the others JSON cannot write
+        is_plain = value is None or finite or isinstance(value, bool | int | str)
+        return value if is_plain else _name_of(value)
 
     def _plain_macro(self, value: Any) -> Any:
         return _literal(value) if _holds_gin(value) else self._plain(value)

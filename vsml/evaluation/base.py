@@ -50,6 +50,12 @@ class Evaluator(ABC):
 
     name: str
 
+    def check(self) -> None:  # noqa: B027
+        """Raises `UserError` for what would stop `run` and shows already, such as missing data.
+
+        Called before meta-training, which may take days.
+        """
+
     @abstractmethod
     def run(self, learner: Learner, params: Params) -> Evaluation:
         """Evaluates; the same parameters give the same numbers (an evaluator holds its own seed)."""

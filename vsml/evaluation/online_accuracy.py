@@ -54,6 +54,10 @@ class OnlineAccuracy(Evaluator):
         if self.chunk is not None and self.chunk < 1:
             raise UserError(f"evaluators.OnlineAccuracy.chunk is {self.chunk}: set it to 1 or more, or to None for all")
 
+    def check(self) -> None:
+        """Raises `UserError` where the data is missing or does not fit the tasks."""
+        _ = self.tasks.spec
+
     def run(self, learner: Learner, params: Params) -> Evaluation:
         """Evaluates a learner, and the baselines beside it.
 

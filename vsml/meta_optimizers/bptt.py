@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import optax
 
 from vsml.errors import UserError
 from vsml.meta_optimizers.base import Lifetimes, MetaOptimizer
@@ -24,22 +25,31 @@ class BPTT(MetaOptimizer):
     """Backprop through time over the whole lifetime.
 
     Attributes:
-      segment: examples per rematerialised segment; None takes about sqrt(T), where memory is smallest; 0 stores
-        everything (fastest where it fits).
+      segment: examples per rematerialised segment; None takes about sqrt(T), where memory is smallest. With T or more
+        the state of every example is kept, which saves a run forward.
+      clip: global norm that the gradient of each lifetime is clipped to before the mean; None leaves it alone, and the
+        mean is the exact meta-gradient. Backprop through long lifetimes explodes in a few of them, which would
+        otherwise own the direction of the step, however short a clip behind the mean makes it.
     """
 
     segment: int | None = None
+    clip: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.segment is not None and self.segment < 0:
-            raise UserError(f"meta_optimizers.BPTT.segment is {self.segment}: give a number of examples, 0 or None")
+        if self.segment is not None and self.segment < 1:
+            raise UserError(f"meta_optimizers.BPTT.segment is {self.segment}: set it to 1 or more, or None")
+        if self.clip is not None and not self.clip > 0:
+            raise UserError(f"meta_optimizers.BPTT.clip is {self.clip}: set it above 0, or None")
 
     def gradient(self, params: Params, state: Any, keys: Key, lifetimes: Lifetimes) -> tuple[Params, Any, Metrics]:
-        segment = lifetimes.auto_segment if self.segment is None else self.segment or None
+        segment = lifetimes.auto_segment if self.segment is None else self.segment
 
         def member(key: Key) -> tuple[Params, Metrics]:
-            return jax.grad(lambda p: lifetimes.loss(p, key, segment), has_aux=True)(params)
+            gradient, metrics = jax.grad(lambda p: lifetimes.loss(p, key, segment), has_aux=True)(params)
+            if self.clip is not None:
+                gradient, _ = optax.clip_by_global_norm(self.clip).update(gradient, optax.EmptyState())
+            return gradient, metrics
 
         gradient, metrics = self.over_members(member, keys)
         return gradient, state, metrics

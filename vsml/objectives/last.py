@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vsml.errors import UserError
 from vsml.objectives.base import Objective
 from vsml.objectives.losses import cross_entropy, masked_mean
 from vsml.tasks.base import Task
@@ -25,6 +26,10 @@ class Last(Objective):
     """
 
     count: int = 1
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise UserError(f"objectives.Last.count is {self.count}: set it to 1 or more")
 
     def loss(self, logits: Array, task: Task) -> Array:
         values = cross_entropy(logits[-self.count :], task.y[-self.count :])

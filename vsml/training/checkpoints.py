@@ -7,17 +7,53 @@ costs an earlier one.
 from __future__ import annotations
 
 import errno
+import gc
 import logging
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from vsml.errors import UserError
 
 KEEP_NEWEST = 2
+AFTERMATH_SECONDS = 0.2
+"""After this, reads that were under way when another one failed have printed what they have to say."""
+
+
+def best_of(steps: Sequence[int], losses: Mapping[int, float]) -> int | None:
+    """The first step of the lowest loss, None if there are no steps. What is unknown or no number is never the best."""
+
+    def rank(step: int) -> float:
+        loss = losses.get(step, math.inf)
+        return math.inf if math.isnan(loss) else loss
+
+    return min(steps, key=rank, default=None)
+
+
+@dataclass(frozen=True)
+class NewestAndBest(policies.PreservationPolicy):
+    """Which checkpoints are kept: the newest ones and that of the lowest loss, whichever process wrote it.
+
+    Orbax's own policy keeps all that an earlier process wrote, whose losses it does not know.
+    """
+
+    losses: Mapping[int, float]  # by step; grows while checkpoints are written
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """One answer per checkpoint, oldest first."""
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        kept = {*steps[-KEEP_NEWEST:], best_of(steps, self.losses)}
+        return [step in kept for step in steps]
 
 
 class Checkpoints:
@@ -25,22 +61,21 @@ class Checkpoints:
 
     def __init__(self, directory: Path, read_only: bool = False):
         """Opens (and, unless `read_only`, creates) a directory of checkpoints."""
-        logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every save at INFO
+        # Orbax narrates every save, and adds to what it raises; that is for us to tell.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self.directory = directory.absolute()
-        keep = policies.AnyPreservationPolicy(
-            [
-                policies.LatestN(KEEP_NEWEST),
-                policies.BestN(get_metric_fn=lambda metrics: metrics["loss"], reverse=True, n=1),
-            ]
-        )
+        self._losses: dict[int, float] = {}
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=keep,
+            preservation_policy=NewestAndBest(self._losses),
             create=not read_only,
             read_only=read_only,
             cleanup_tmp_directories=not read_only,
             step_prefix=None,
         )
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        # Named here, or the first look at a checkpoint's types would find nothing.
+        handlers = {"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
+        self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
+        self._losses |= {step: self._saved_loss(step) for step in self._manager.all_steps()}
 
     def newest(self) -> int | None:
         """Meta-steps of the newest whole checkpoint, None if there is none."""
@@ -48,12 +83,7 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """Meta-steps of the kept checkpoint with the lowest `loss`, None if there is none."""
-        losses = {step: self.meta(step)["loss"] for step in self._manager.all_steps()}
-        return min(losses, key=losses.__getitem__) if losses else None
-
-    def meta(self, step: int) -> dict[str, Any]:
-        """What was saved beside the arrays, with the `loss` that ranks checkpoints."""
-        return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        return best_of(sorted(self._manager.all_steps()), self._losses)
 
     def find(self, which: Literal["newest", "best"] | int) -> int:
         """The step of a checkpoint by name or number. Raises `UserError` where there is no such checkpoint."""
@@ -70,13 +100,13 @@ class Checkpoints:
         Raises:
           UserError: this save or the one before it could not be written.
         """
+        self._losses[step] = loss
         try:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave({**meta, "loss": loss})
                 ),
-                metrics={"loss": loss},
                 force=True,
             )
         except Exception as error:
@@ -105,25 +135,38 @@ class Checkpoints:
           UserError: shapes, types or keys differ from what was saved, or the files are damaged.
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        with _silence():
+            try:
+                self._check_types(step, abstract)
+                restored = self._manager.restore(
+                    step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
+                )
+                return restored["state"], restored["meta"]
+            except Exception as error:
+                cause = _one_line(error)
+            time.sleep(AFTERMATH_SECONDS)
+        raise UserError(
+            f"{self.directory / str(step)}: this checkpoint cannot be restored ({cause}): was it written by another "
+            "experiment, or damaged? Choose another --run_dir, or delete this checkpoint to go on from an older one"
+        )
+
+    def _saved_loss(self, step: int) -> float:
+        """The loss that ranks a checkpoint, infinite where it cannot be read: another one is the best then."""
         try:
-            self._check_types(step, abstract)
-            restored = self._manager.restore(
-                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
-            )
-        except Exception as error:
-            raise UserError(
-                f"{self.directory / str(step)}: this checkpoint cannot be restored ({_one_line(error)}): was it "
-                "written by another experiment, or damaged? Choose another --run_dir, or delete this checkpoint to go "
-                "on from an older one"
-            ) from error
-        return restored["state"], restored["meta"]
+            return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]["loss"]
+        except Exception:
+            return math.inf
 
     def _check_types(self, step: int, abstract: Any) -> None:
         """Orbax casts silently where types differ; a resumed run would then no longer be the run that was saved."""
-        saved = jax.tree.leaves(self._manager.item_metadata(step)["state"])
-        for old, new in zip(saved, jax.tree.leaves(abstract), strict=False):
-            if old.dtype != new.dtype:
-                raise ValueError(f"saved as {old.dtype}, now {new.dtype}")
+        description = self._manager.item_metadata(step)["state"]
+        if description is None:
+            raise ValueError("the description of its arrays is missing")
+        saved = _by_name(description.tree)
+        for name, new in _by_name(jax.eval_shape(_plain_arrays, abstract)).items():
+            old = saved.get(name, new)  # whatever is missing Orbax itself reports
+            if (old.dtype, old.shape) != (new.dtype, new.shape):
+                raise ValueError(f"{name} was {old.dtype}{list(old.shape)}, now it is {new.dtype}{list(new.shape)}")
 
     def close(self) -> None:
         """Ends the background threads. Call before the process exits."""
@@ -141,6 +184,30 @@ class Checkpoints:
             f"{self.directory}: a checkpoint could not be written ({cause}); {kept}: "
             "free space or choose another --run_dir and run the same command again"
         )
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Drops what Orbax's coroutines would print beside the error that is raised when a read fails."""
+    before = sys.unraisablehook
+    sys.unraisablehook = lambda unraisable: None
+    try:
+        yield
+        gc.collect()
+    finally:
+        sys.unraisablehook = before
+
+
+def _by_name(tree: Any) -> dict[str, Any]:
+    """Leaves by path, named alike in a tree and in Orbax's description of it, whose order is another."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def _plain_arrays(tree: Any) -> Any:
+    """Random keys as the numbers that are saved."""
+    is_key = lambda leaf: jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)  # noqa: E731
+    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, tree)
 
 
 def _one_line(error: Exception) -> str:

@@ -30,8 +30,9 @@ class TrainState(NamedTuple):
 def init_state(experiment: Experiment) -> TrainState:
     """The state before the first meta-step; a function of the seed alone."""
     params = experiment.learner.init(run_key(experiment, 0), experiment.tasks.spec)
-    zero = jnp.zeros((), jnp.int32)
-    return TrainState(zero, params, experiment.optimizer.init(params), zero, zero, jnp.zeros(()))
+    step, skipped, skipped_in_row = (jnp.zeros((), jnp.int32) for _ in range(3))  # a meta-step donates each buffer once
+    optimizer = experiment.optimizer.init(params)
+    return TrainState(step, params, optimizer, skipped, skipped_in_row, smoothed_loss=jnp.full((), jnp.inf))
 
 
 def init_estimator(experiment: Experiment, params: Params, data: Any) -> Any:
@@ -97,6 +98,11 @@ def _choose(condition: Array, new: Any, old: Any) -> Any:
 
 
 def _smooth(state: TrainState, loss: Array, finite: Array) -> Array:
-    """A moving average that starts as a plain mean, so that the first losses do not weigh on it for long."""
-    memory = jnp.minimum(LOSS_MEMORY, 1.0 - 1.0 / (state.step + 1.0))
-    return jnp.where(finite, memory * state.smoothed_loss + (1 - memory) * loss, state.smoothed_loss)
+    """A moving average that starts as a plain mean, so that the first losses do not weigh on it for long.
+
+    Infinite until there is a finite one: nothing is better than what comes then.
+    """
+    seen = state.step - state.skipped
+    memory = jnp.minimum(LOSS_MEMORY, 1.0 - 1.0 / (seen + 1.0))
+    smoothed = jnp.where(seen == 0, loss, memory * state.smoothed_loss + (1 - memory) * loss)
+    return jnp.where(finite, smoothed, state.smoothed_loss)

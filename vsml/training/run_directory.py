@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import math
 import os
 import platform
 import sys
@@ -22,11 +21,14 @@ import jax
 from vsml import __version__
 from vsml.config import Config
 from vsml.errors import UserError
+from vsml.training.files import without_non_finite, write_whole
 
 MAY_CHANGE = ("train.steps", "train.log_every", "train.plot_every", "train.checkpoint_every", "train.max_non_finite")
 """Settings of length and cadence, that a resumed run may have changed."""
 MAY_CHANGE_BELOW = ("train.evaluators",)
 """Parts that do not touch meta-training."""
+SCHEDULES = "train.optimizer."
+"""Where a value may follow the number of steps."""
 PACKAGES = ("jax", "jaxlib", "optax", "orbax-checkpoint", "gin-config", "numpy")
 
 
@@ -65,54 +67,46 @@ class RunDirectory:
     def saved_config(self) -> dict[str, Any]:
         """The content of `config.json`. Raises `UserError` where this is no run directory."""
         try:
-            return json.loads(self.config_json.read_text())
-        except FileNotFoundError:
+            config = json.loads(self.config_json.read_text())
+            if missing := [name for name in ("recipe", "macros", "train") if name not in config]:
+                raise ValueError(f"it has no {missing[0]}")
+        except (FileNotFoundError, NotADirectoryError):
             raise UserError(f"{self.path}: no config.json in it, so this is no run directory: check the path") from None
-        except ValueError as error:
+        except (OSError, ValueError, TypeError) as error:
             raise UserError(
-                f"{self.config_json}: damaged ({error}): restore it, or choose another --run_dir"
+                f"{self.config_json}: cannot be read ({error}): restore it, or choose another --run_dir"
             ) from error
+        return config
 
     def read_summary(self) -> dict[str, Any] | None:
         """The content of `summary.json`, None where the run has not come to its end."""
         try:
             return json.loads(self.summary_json.read_text())
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             return None
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Writes a JSON file; numbers that are not finite, which JSON lacks, become null."""
-        self.write(name, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+        """Writes a JSON file; a number that is not finite is null."""
+        self.write(name, json.dumps(without_non_finite(content), indent=2, allow_nan=False) + "\n")
 
     def write(self, name: str, text: str) -> None:
-        """Writes a file so that it is there whole or not at all."""
-        path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        try:
-            part.write_text(text)
-            os.replace(part, path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise UserError(
-                f"{path}: cannot be written ({error.strerror}): free space and run the same command again"
-            ) from error
+        """Writes a file so that it is there whole or not at all. Raises `UserError` where it cannot be written."""
+        write_whole(self.path / name, text)
 
 
 def differences(saved: Mapping[str, Any], config: Config) -> tuple[list[str], list[str]]:
     """How a config differs from the one a run was started with.
 
     Returns:
-      One line per difference: those that a resumed run may have (length and cadence, and what is measured afterwards),
-        and
-      those that make it another experiment. A value that follows the number of steps, such as a schedule's, is of the
-      first kind.
+      One line per difference: first those that a resumed run may have (length and cadence, and what is measured
+      afterwards), then those that make it another experiment. The length of a schedule that follows the number of steps
+      is of the first kind.
     """
     found = [(key, old, new) for key, new, old in config.differences(saved)]
     lengths = next(((old, new) for key, old, new in found if key == "train.steps"), None)
     allowed, refused = [], []
     for key, old, new in found:
-        follows = (old, new) == lengths
+        follows = (old, new) == lengths and key.startswith(SCHEDULES)
         harmless = key in MAY_CHANGE or key.startswith(MAY_CHANGE_BELOW) or follows
         (allowed if harmless else refused).append(f"{key}: {old!r} -> {new!r}")
     return allowed, refused
@@ -132,14 +126,6 @@ def environment() -> dict[str, Any]:
         "cpu_cores": os.cpu_count(),
         "command": _command(sys.argv),
     }
-
-
-def _finite(content: Any) -> Any:
-    if isinstance(content, Mapping):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def _command(arguments: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +45,18 @@ def train(config: Config, directory: Path, num_devices: int | None = None) -> di
     experiment = config.build()
     spec = experiment.tasks.spec  # loads the data: a missing file shows before anything is written
     parallel = Parallel(experiment.parallel, choose_devices(experiment.population, num_devices))
+    for evaluator in experiment.evaluators:
+        evaluator.check()
     _check_meta_parameters(experiment)
 
     run = RunDirectory(directory)
-    start = _compare_with_earlier_run(run, config, experiment)
     run.create()
-    checkpoints = Checkpoints(run.checkpoints)
-    if start == experiment.steps and (summary := run.read_summary()) and _evaluated(summary, experiment):
+    start, same_evaluators = _compare_with_earlier_run(run, config, experiment)
+    summary = run.read_summary()
+    if summary and summary["meta_steps"] == start == experiment.steps and same_evaluators:
         say(f"{run.path}: this run is complete ({start} meta-steps)")
-        checkpoints.close()
         return summary
+    run.summary_json.unlink(missing_ok=True)  # of an end that is none any more
     run.write_config(config)
 
     say(
@@ -61,8 +64,8 @@ def train(config: Config, directory: Path, num_devices: int | None = None) -> di
         f"{parallel.num_devices} {parallel.devices[0].platform} device(s) by {experiment.parallel}; "
         f"run directory {run.path}"
     )
-    state, seconds = _meta_train(experiment, parallel, run, checkpoints, start, config)
-    checkpoints.close()
+    with closing(Checkpoints(run.checkpoints)) as checkpoints:
+        state, seconds = _meta_train(experiment, parallel, run, checkpoints, start, config)
     return finish(run, experiment, state.params, summary_head(config, experiment, parallel.num_devices, seconds))
 
 
@@ -82,16 +85,15 @@ def summary_head(config: Config, experiment: Experiment, num_devices: int, secon
 
 def finish(run: RunDirectory, experiment: Experiment, params: Params, head: dict[str, Any]) -> dict[str, Any]:
     """Runs the evaluators with V_M frozen and writes `summary.json`, curves and TensorBoard's `eval/`."""
-    board = TensorBoard(run.path, resume_step=head["meta_steps"])
     evaluations = {}
-    for evaluator in experiment.evaluators:
-        started = time.monotonic()
-        evaluation = evaluator.run(experiment.learner, params)
-        evaluation.save(run.evaluations)
-        board.evaluation(head["meta_steps"], evaluation)
-        evaluations[evaluation.name] = evaluation.summary
-        say(f"evaluated {evaluation.name} in {time.monotonic() - started:.0f} s")
-    board.close()
+    with closing(TensorBoard(run.path, resume_step=head["meta_steps"])) as board:
+        for evaluator in experiment.evaluators:
+            started = time.monotonic()
+            evaluation = evaluator.run(experiment.learner, params)
+            evaluation.save(run.evaluations)
+            board.evaluation(head["meta_steps"], evaluation)
+            evaluations[evaluation.name] = evaluation.summary
+            say(f"evaluated {evaluation.name} in {time.monotonic() - started:.0f} s")
     summary = {**head, "evaluations": evaluations}
     run.write_json("summary.json", summary)
     return summary
@@ -121,15 +123,18 @@ def _check_meta_parameters(experiment: Experiment) -> None:
         )
 
 
-def _compare_with_earlier_run(run: RunDirectory, config: Config, experiment: Experiment) -> int:
-    """Finished meta-steps of an earlier run in this directory, 0 for none. Refuses another experiment."""
+def _compare_with_earlier_run(run: RunDirectory, config: Config, experiment: Experiment) -> tuple[int, bool]:
+    """Compares with an earlier run in this directory; refuses another experiment.
+
+    Returns:
+      Its finished meta-steps, 0 for none, and whether its evaluators are those of today.
+    """
     if not run.checkpoints.is_dir():
-        return 0
-    checkpoints = Checkpoints(run.checkpoints, read_only=True)
-    start = checkpoints.newest()
-    checkpoints.close()
+        return 0, True
+    with closing(Checkpoints(run.checkpoints, read_only=True)) as checkpoints:
+        start = checkpoints.newest()
     if start is None:
-        return 0
+        return 0, True
     allowed, refused = differences(run.saved_config(), config)
     if refused:
         shown = "; ".join(refused[:8]) + (f"; and {len(refused) - 8} more" if len(refused) > 8 else "")
@@ -144,12 +149,7 @@ def _compare_with_earlier_run(run: RunDirectory, config: Config, experiment: Exp
         )
     for line in allowed:
         say(f"changed since this run was started: {line}")
-    return start
-
-
-def _evaluated(summary: dict[str, Any], experiment: Experiment) -> bool:
-    same_steps = summary["meta_steps"] == experiment.steps
-    return same_steps and list(summary["evaluations"]) == [evaluator.name for evaluator in experiment.evaluators]
+    return start, not any(line.startswith("train.evaluators") for line in allowed)
 
 
 def _meta_train(
@@ -170,32 +170,31 @@ def _meta_train(
 
     step = parallel.compile(build_meta_step(experiment, parallel.num_devices))
     state, estimator, data = (parallel.enter(tree) for tree in (state, estimator, data))
-    metrics_file = MetricsFile(run.metrics, resume_step=start)
-    board = TensorBoard(run.path, resume_step=start)
     names = [evaluator.name for evaluator in experiment.evaluators]
-    board.config(config.text, hyperparameters(config), names)
     started = time.monotonic() - seconds
     logged_at, logged_step = time.monotonic(), start
 
     def save(done: int, smoothed_loss: float) -> None:
-        nonlocal best
+        nonlocal best, seconds
+        seconds = time.monotonic() - started
         if smoothed_loss < best["loss"]:
             best = {"step": done, "loss": smoothed_loss}
+        board.flush()  # a resumed run does not write again what comes before its checkpoint
         # Copied: the next step reuses the buffers while the checkpoint is written in the background.
         whole = jax.tree.map(jnp.copy, (parallel.leave(state), parallel.leave(estimator, members=True)))
-        checkpoints.save(done, whole, {"seconds": time.monotonic() - started, "best": best}, smoothed_loss)
+        checkpoints.save(done, whole, {"seconds": seconds, "best": best}, smoothed_loss)
 
-    bar = tqdm(
-        total=experiment.steps,
-        initial=start,
-        unit="step",
-        dynamic_ncols=True,
-        mininterval=0.5 if sys.stderr.isatty() else 30,
-    )
-    with bar, catch_interruption() as interruption:
+    with (
+        closing(MetricsFile(run.metrics, resume_step=start)) as metrics_file,
+        closing(TensorBoard(run.path, resume_step=start)) as board,
+        _progress_bar(start, experiment.steps) as bar,
+        catch_interruption() as interruption,
+    ):
+        board.config(config.text, hyperparameters(config), names)
         for done in range(start + 1, experiment.steps + 1):
             state, estimator, metrics = step(state, estimator, data)
             last = done == experiment.steps
+            asked_to_stop = interruption.signal_number is not None  # once: it may change at any time
             bar.update()
             if done % experiment.log_every == 0 or last:
                 scalars = parallel.fetch({k: v for k, v in metrics.items() if k != "accuracy_curve"})
@@ -209,17 +208,22 @@ def _meta_train(
                     f"loss {scalars['loss']:.3f} accuracy {scalars['accuracy']:.3f} {rate:.3g} lifetimes/s",
                     refresh=False,
                 )
-                _stop_if_stuck(experiment, scalars, done, checkpoints)
+            if done % experiment.max_non_finite == 0 or last:
+                _stop_if_stuck(experiment, int(parallel.fetch(metrics["skipped_in_row"])), done, checkpoints)
             if done % experiment.plot_every == 0 or last:
                 board.plots(done, parallel.fetch(metrics["accuracy_curve"]), parallel.fetch(state.params))
-            if done % experiment.checkpoint_every == 0 or last or interruption.signal_number:
+            if done % experiment.checkpoint_every == 0 or last or asked_to_stop:
                 save(done, float(parallel.fetch(metrics["smoothed_loss"])))
-            if interruption.signal_number and not last:
+            if asked_to_stop:
                 _leave(interruption, done, experiment, run, checkpoints)
     checkpoints.wait()
-    metrics_file.close()
-    board.close()
-    return parallel.leave(state), time.monotonic() - started
+    return parallel.leave(state), seconds
+
+
+def _progress_bar(start: int, steps: int) -> tqdm:
+    """Redrawn where somebody watches, a line now and then in a log."""
+    seconds = 0.5 if sys.stderr.isatty() else 30
+    return tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True, mininterval=seconds)
 
 
 def hyperparameters(config: Config) -> dict[str, Any]:
@@ -232,8 +236,7 @@ def _number(value: Any) -> float | int:
     return number if isinstance(number, int) else float(number)
 
 
-def _stop_if_stuck(experiment: Experiment, scalars: dict[str, float], done: int, checkpoints: Checkpoints) -> None:
-    in_row = int(scalars["skipped_in_row"])
+def _stop_if_stuck(experiment: Experiment, in_row: int, done: int, checkpoints: Checkpoints) -> None:
     if in_row < experiment.max_non_finite:
         return
     checkpoints.wait()
@@ -249,7 +252,6 @@ def _leave(
     interruption: Interruption, done: int, experiment: Experiment, run: RunDirectory, checkpoints: Checkpoints
 ) -> None:
     checkpoints.wait()
-    checkpoints.close()
     assert interruption.signal_number is not None
     raise Interrupted(
         f"stopped by {interruption.name} after {done} of {experiment.steps} meta-steps; all is saved in {run.path}: "

@@ -11,6 +11,7 @@ the run itself  the config as text, hyperparameters joined with the metrics of b
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,85 +20,143 @@ import jax
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from tensorboardX import SummaryWriter
-from tensorboardX.proto import api_pb2, plugin_hparams_pb2, summary_pb2
+from tensorboardX import summary as summaries
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import api_pb2, event_pb2, plugin_hparams_pb2, summary_pb2
 from tensorboardX.summary import Summary
 
 from vsml.evaluation.base import Evaluation
+from vsml.training.files import without_non_finite, write_whole, writing
 
 HPARAMS_PLUGIN = "hparams"
 TRAIN_METRICS = ("loss", "accuracy")
+FLUSH_SECONDS = 5
+_EDGES = np.geomspace(1e-12, 1e20, 774)  # each a tenth above the one before, as in TensorBoard's own histograms
+HISTOGRAM_BINS = np.concatenate([-_EDGES[::-1], [0], _EDGES])
 
 
 class MetricsFile:
-    """`metrics.jsonl`: one JSON object per line, flushed line by line."""
+    """`metrics.jsonl`: one JSON object per line, flushed line by line; a number that is not finite is null.
+
+    Whatever cannot be written raises `UserError`.
+    """
 
     def __init__(self, path: Path, resume_step: int):
         """Opens the file and drops what was written after the checkpoint of `resume_step`, also a line cut short."""
-        kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= resume_step]
-        path.write_text("".join(kept))
-        self._file = path.open("a")
+        self._path = path
+        kept = [json.dumps(entry) + "\n" for entry in read_metrics(path) if entry["step"] <= resume_step]
+        write_whole(path, "".join(kept))
+        with writing(path):
+            self._file = path.open("a")
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Appends one line; `step` counts finished meta-steps."""
-        self._file.write(json.dumps({"step": step, **scalars}) + "\n")
-        self._file.flush()
+        with writing(self._path):
+            self._file.write(json.dumps(without_non_finite({"step": step, **scalars}), allow_nan=False) + "\n")
+            self._file.flush()
 
     def close(self) -> None:
         """Closes the file."""
-        self._file.close()
+        with writing(self._path):
+            self._file.close()
 
 
-def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The entries of a `metrics.jsonl`, oldest first; a line that is being written is left out."""
-    return [json.loads(line) for line in _whole_lines(path)]
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The entries of a `metrics.jsonl`, oldest first, as far as they are whole; none where there is no such file."""
+    entries = []
+    for line in path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else ():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            break  # what a crash left
+        if not line.endswith("\n"):
+            break  # being written
+        entries.append(entry)
+    return entries
 
 
-def _whole_lines(path: Path) -> list[str]:
-    if not path.exists():
-        return []
-    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+class EventFile:
+    """One of TensorBoard's event files, written by the calling thread.
+
+    tensorboardX's own writer hands everything to a thread, which a full disk ends unnoticed: the next calls then wait
+    for ever, and what it had not written yet when a process is killed is missing after a resume.
+    """
+
+    def __init__(self, directory: Path, purge_step: int):
+        """Opens a new file; of the older ones beside it what was written from `purge_step` on is purged from view."""
+        self._directory = directory
+        with writing(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            # Several files may be opened within a second, which is all that the name would tell apart.
+            self._file = EventsWriter(str(directory / "events"), f".{time.time_ns() % 10**9:09d}")
+        self._flushed = time.monotonic()
+        self._write(step=purge_step, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
+
+    def add(self, step: int, summary: Summary) -> None:
+        """Writes a summary."""
+        self._write(step=step, summary=summary)
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def _write(self, **content: Any) -> None:
+        with writing(self._directory):
+            self._file.write_event(event_pb2.Event(wall_time=time.time(), **content))
+
+    def flush(self) -> None:
+        """Pushes everything to disk."""
+        with writing(self._directory):
+            self._file.flush()
+        self._flushed = time.monotonic()
+
+    def close(self) -> None:
+        """Closes the file."""
+        with writing(self._directory):
+            self._file.close()
 
 
 class TensorBoard:
-    """The event files of one run directory."""
+    """The event files of one run directory. What cannot be written raises `UserError`."""
 
     def __init__(self, directory: Path, resume_step: int):
-        """Opens the event files; what an earlier process wrote after `resume_step` is purged from view."""
-        self._directory = directory
-        self._purge_step = resume_step + 1 if resume_step else None
-        self._writers: dict[str, SummaryWriter] = {}
+        """Opens the event files.
 
-    def _writer(self, name: str) -> SummaryWriter:
+        Args:
+          directory: of the run.
+          resume_step: what earlier processes wrote of meta-training after this step, and of evaluations from it on, is
+            purged from view: it is written again.
+        """
+        self._directory = directory
+        self._purge_steps = {".": 0, "train": resume_step + 1 if resume_step else 0, "eval": resume_step}
+        self._files: dict[str, EventFile] = {}
+
+    def _file(self, name: str) -> EventFile:
         """The event file of a subdirectory, made when first written to."""
-        if name not in self._writers:
-            self._writers[name] = SummaryWriter(str(self._directory / name), purge_step=self._purge_step)
-        return self._writers[name]
+        if name not in self._files:
+            self._files[name] = EventFile(self._directory / name, self._purge_steps[name])
+        return self._files[name]
 
     def config(self, text: str, hyperparameters: Mapping[str, Any], evaluators: Iterable[str]) -> None:
         """Writes the gin config as text, and the hyperparameters with the metrics that they are compared by."""
-        run = self._writer(".")
-        run.add_text("config.gin", "\n".join("    " + line for line in text.splitlines()), 0)
+        run = self._file(".")
+        run.add(0, summaries.text("config.gin", "\n".join("    " + line for line in text.splitlines())))
         metrics = [("train", tag) for tag in TRAIN_METRICS]
         metrics += [("eval", f"{name}/cumulative_accuracy") for name in evaluators]
         for summary in _hparams(hyperparameters, metrics):
-            assert run.file_writer is not None
-            run.file_writer.add_summary(summary, 0)
+            run.add(0, summary)
         self.flush()
 
     def scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Writes meta-training scalars."""
         for tag, value in scalars.items():
-            self._writer("train").add_scalar(tag, value, step)
+            self._file("train").add(step, summaries.scalar(tag, value))
 
     def plots(self, step: int, accuracy_curve: np.ndarray, params: Any) -> None:
         """Writes the accuracy over a lifetime [T], mean over the population, and histograms of the meta-parameters."""
-        figure = _learning_curves({"population": accuracy_curve}, f"meta-step {step}")
-        self._writer("train").add_image("learning_curve", _pixels(figure), step, dataformats="HWC")
+        file = self._file("train")
+        file.add(step, _image("learning_curve", _learning_curves({"population": accuracy_curve}, f"meta-step {step}")))
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-            self._writer("train").add_histogram(
-                "V_M/" + jax.tree_util.keystr(path, simple=True, separator="/"), np.asarray(leaf), step
-            )
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            file.add(step, summaries.histogram(f"V_M/{name}", np.asarray(leaf), HISTOGRAM_BINS))
 
     def evaluation(self, step: int, evaluation: Evaluation) -> None:
         """Writes the outcome of one evaluator: accuracies, the baselines' beside, and the mean learning curves."""
@@ -105,22 +164,20 @@ class TensorBoard:
         rows = {"": summary, **{f"{key}/": row for key, row in (summary.get("baselines") or {}).items()}}
         for prefix, row in rows.items():
             for metric in ("cumulative_accuracy", "final_accuracy"):
-                self._writer("eval").add_scalar(f"{name}/{prefix}{metric}", row[metric]["mean"], step)
+                self._file("eval").add(step, summaries.scalar(f"{name}/{prefix}{metric}", row[metric]["mean"]))
         curves = {key: curve.mean(axis=0) for key, curve in evaluation.curves.items() if key.endswith("correct")}
-        self._writer("eval").add_image(
-            f"{name}/learning_curve", _pixels(_learning_curves(curves, name)), step, dataformats="HWC"
-        )
+        self._file("eval").add(step, _image(f"{name}/learning_curve", _learning_curves(curves, name)))
         self.flush()
 
     def flush(self) -> None:
         """Pushes everything to disk."""
-        for writer in self._writers.values():
-            writer.flush()
+        for file in self._files.values():
+            file.flush()
 
     def close(self) -> None:
         """Closes the event files."""
-        for writer in self._writers.values():
-            writer.close()
+        for file in self._files.values():
+            file.close()
 
 
 def _hparams(hyperparameters: Mapping[str, Any], metrics: Iterable[tuple[str, str]]) -> Iterable[Summary]:
@@ -168,8 +225,7 @@ def _learning_curves(curves: Mapping[str, np.ndarray], title: str) -> Figure:
     return figure
 
 
-def _pixels(figure: Figure) -> np.ndarray:
-    """A figure as [height, width, 3] uint8."""
+def _image(tag: str, figure: Figure) -> Summary:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return summaries.image(tag, np.asarray(canvas.buffer_rgba())[..., :3].copy(), dataformats="HWC")

@@ -1,0 +1,160 @@
+"""The command line: its verbs, its flags, and how it says what is wrong with them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from runs import NO_EVALUATORS, TINY, call, finish, start
+
+from vsml import __version__, cli
+from vsml.config import gin_root
+
+RECIPES = sorted(path.relative_to(gin_root()).as_posix() for path in (gin_root() / "recipes").rglob("*.gin"))
+
+
+@pytest.mark.parametrize("arguments", [["help"], ["--help"], ["-h"]])
+def test_help_shows_every_verb(capfd: pytest.CaptureFixture[str], arguments: list[str]):
+    outcome = call(capfd, *arguments)
+    assert (outcome.code, outcome.err) == (0, "")
+    for verb in ("train", "eval", "parts", "recipes"):
+        assert f"  vsml {verb}" in outcome.out
+
+
+def test_no_command_shows_the_usage_and_fails(capfd: pytest.CaptureFixture[str]):
+    outcome = call(capfd)
+    assert outcome.code == 2
+    assert outcome.out == cli.USAGE
+
+
+def test_help_of_a_verb_lists_its_flags(capfd: pytest.CaptureFixture[str]):
+    outcome = call(capfd, "train", "--help")
+    assert outcome.code == 0
+    flags = {line.split(":")[0].strip() for line in outcome.out.splitlines() if line.startswith("  --")}
+    assert flags == {"--run_dir", "--devices", "--dry_run", "--gin_file", "--gin_bindings"}
+    assert "--checkpoint: " in call(capfd, "eval", "--help").out
+
+
+def test_version(capfd: pytest.CaptureFixture[str]):
+    assert call(capfd, "--version").out == f"{__version__}\n"
+
+
+def test_recipes_lists_all_that_are_shipped_with_what_they_show(capfd: pytest.CaptureFixture[str]):
+    outcome = call(capfd, "recipes")
+    assert (outcome.code, outcome.err) == (0, "")
+    lines = dict(line.split(": ", 1) for line in outcome.out.splitlines())
+    assert sorted(lines) == RECIPES
+    assert all(lines.values())
+
+
+def test_parts_of_one_axis_with_their_fields(capfd: pytest.CaptureFixture[str]):
+    outcome = call(capfd, "parts", "cells")
+    assert (outcome.code, outcome.err) == (0, "")
+    parts = [line.split(":")[0] for line in outcome.out.splitlines() if not line.startswith(" ")]
+    assert "cells.LSTM" in parts
+    assert all(part.startswith("cells.") for part in parts)
+    assert any(line.strip().startswith("size") for line in outcome.out.splitlines())
+
+
+def test_parts_of_every_axis(capfd: pytest.CaptureFixture[str]):
+    outcome = call(capfd, "parts")
+    named = {line.split(":")[0] for line in outcome.out.splitlines() if not line.startswith(" ")}
+    assert {"learners.VSML", "cells.LSTM", "sources.Digits", "meta_optimizers.ES", "evaluators.Baselines"} <= named
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "'trian' is no command; did you mean train?"),
+        (["xyzzy"], "'xyzzy' is no command: commands are train, eval, parts, recipes"),
+        (["train"], "train needs a recipe, such as `vsml train recipes/quickstart.gin`; `vsml recipes` lists them"),
+        (["eval"], "eval needs the directory of a run, such as `vsml eval runs/quickstart`"),
+        (["parts", "cels"], "there is no axis cels; did you mean cells?"),
+        (["parts", "cells", "tasks"], "parts takes one axis, not cells tasks"),
+        (["recipes", "quickstart"], "recipes takes no arguments, not quickstart"),
+        (["train", "quickstart", "--dryrun"], "Did you mean: dry_run"),
+        (["train", "quickstart", "--checkpoint", "best"], "Unknown command line flag 'checkpoint'"),
+        (["train", "quickstart", "--devices", "two"], "--devices"),
+        (["train", "quickstart", "--run_dir"], "run_dir"),
+        (["eval", "somewhere", "--checkpoint", "last"], "--checkpoint last: give newest, best, or a number of"),
+        (["eval", "somewhere", "--checkpoint", "1.5"], "--checkpoint 1.5: give newest, best, or a number of"),
+    ],
+)
+def test_a_wrong_command_ends_in_one_line(capfd: pytest.CaptureFixture[str], arguments: list[str], message: str):
+    outcome = call(capfd, *arguments)
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert outcome.err.startswith("vsml: ")
+    assert message in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+def test_gin_files_and_overrides_apply_in_order(capfd: pytest.CaptureFixture[str], tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("wide.gin").write_text("cells.LSTM.size = 8\nSTEPS = 7\n")
+
+    def of(*arguments: str) -> tuple[str, ...]:
+        outcome = call(capfd, "train", *TINY, *NO_EVALUATORS, *arguments, "--dry_run")
+        assert (outcome.code, outcome.err) == (0, "")
+        lines = outcome.out.splitlines()
+        return tuple(line for line in lines if line.startswith(("STEPS", "cells.LSTM.size")))
+
+    assert of("STEPS=3", "cells.LSTM.size=5", "wide.gin") == ("STEPS = 7", "cells.LSTM.size = 8")
+    assert of("wide.gin", "STEPS=3", "cells.LSTM.size=5") == ("STEPS = 3", "cells.LSTM.size = 5")
+    assert of("STEPS=3", "--gin_file", "wide.gin", "--gin_bindings", "STEPS = 9") == (
+        "STEPS = 9",
+        "cells.LSTM.size = 8",
+    )
+
+
+def test_flags_alone_name_the_recipe(capfd: pytest.CaptureFixture[str]):
+    outcome = call(capfd, "train", "--gin_file", "recipes/quickstart.gin", "--gin_bindings=EVALUATORS=[]", "--dry_run")
+    assert outcome.code == 0
+    assert "meta-parameters |V_M|    2,384" in outcome.out
+
+
+def test_the_number_of_devices_that_the_user_chose_is_kept(monkeypatch):
+    asked: list[tuple[str, object]] = []
+    values = {"jax_num_cpu_devices": 4}
+    config = SimpleNamespace(values=values, update=lambda name, value: asked.append((name, value)))
+    monkeypatch.setattr(cli, "jax", SimpleNamespace(config=config))
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    cli._one_device_per_core()
+    assert asked == []
+    values["jax_num_cpu_devices"] = -1
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=3")
+    cli._one_device_per_core()
+    assert asked == []
+    monkeypatch.delenv("XLA_FLAGS")
+    cli._one_device_per_core()
+    assert asked == [("jax_num_cpu_devices", len(os.sched_getaffinity(0)))]
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    process = start("parts")
+    assert process.stdout is not None
+    process.stdout.read(1)
+    process.stdout.close()
+    process.stdout = None
+    outcome = finish(process)
+    assert (outcome.code, outcome.err) == (0, "")
+
+
+def test_the_module_is_the_command(tmp_path):
+    """In a fresh process and another working directory, where JAX is not imported before the verb is known."""
+    outcome = finish(start("train", "quickstrat", cwd=tmp_path))
+    assert outcome.code == 2
+    assert outcome.err == "vsml: command line: there is no recipe quickstrat; did you mean quickstart?\n"
+    assert outcome.out == ""
+
+
+def test_the_console_script_is_the_command():
+    script = Path(sys.executable).with_name("vsml")
+    if not script.exists():
+        pytest.skip("the package is not installed beside this interpreter")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{__version__}\n"

@@ -1,0 +1,233 @@
+"""Checkpoints: the whole state, the newest and the best, whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vsml.errors import UserError
+from vsml.training.checkpoints import Checkpoints, best_of
+from vsml.training.parallel import Parallel
+
+
+class State(NamedTuple):
+    """Fields in another order than that of the alphabet, which is Orbax's."""
+
+    step: Any
+    params: Any
+    accumulators: Any
+    key: Any
+
+
+def state(step: int = 0) -> State:
+    return State(
+        step=jnp.int32(step),
+        params={"w": jnp.arange(6.0).reshape(2, 3) + step, "b": jnp.zeros(3)},
+        accumulators=(),
+        key=jax.random.split(jax.random.key(step), 4),
+    )
+
+
+def assert_same(first: Any, second: Any) -> None:
+    assert jax.tree.structure(first) == jax.tree.structure(second)
+    for one, other in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        assert one.dtype == other.dtype
+        if jnp.issubdtype(one.dtype, jax.dtypes.prng_key):
+            one, other = jax.random.key_data(one), jax.random.key_data(other)
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[..., Checkpoints]]:
+    """Opens directories of checkpoints, and closes them in the end."""
+    every: list[Checkpoints] = []
+
+    def open_(directory: Path, **options: Any) -> Checkpoints:
+        every.append(Checkpoints(directory, **options))
+        return every[-1]
+
+    yield open_
+    for checkpoints in every:
+        checkpoints.close()
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoints of steps 1, 2 and 3 of which the first is the best."""
+    directory = tmp_path_factory.mktemp("saved")
+    checkpoints = Checkpoints(directory)
+    for step, loss in ((1, 0.5), (2, 2.0), (3, 1.0)):
+        checkpoints.save(step, state(step), {"seconds": step + 0.25}, loss)
+    checkpoints.close()
+    return directory
+
+
+def steps(directory: Path) -> list[int]:
+    return sorted(int(path.name) for path in directory.iterdir())
+
+
+def test_what_was_saved_comes_back(saved, opened):
+    checkpoints = opened(saved, read_only=True)
+    restored, meta = checkpoints.restore(2, state())
+    assert_same(restored, state(2))
+    assert meta == {"seconds": 2.25, "loss": 2.0}
+
+
+def test_newest_and_best_are_found_by_name_and_any_by_number(saved, opened):
+    checkpoints = opened(saved, read_only=True)
+    assert (checkpoints.newest(), checkpoints.best()) == (3, 1)
+    assert [checkpoints.find(which) for which in ("newest", "best", 2)] == [3, 1, 2]
+    with pytest.raises(UserError, match=r"no checkpoint '7'; kept are 1, 2, 3"):
+        checkpoints.find(7)
+
+
+def test_there_may_be_none_yet(tmp_path, opened):
+    checkpoints = opened(tmp_path)
+    assert (checkpoints.newest(), checkpoints.best()) == (None, None)
+    for which in ("newest", "best", 0):
+        with pytest.raises(UserError, match="there is none yet: train first"):
+            checkpoints.find(which)
+
+
+def test_the_newest_two_and_the_best_are_kept_over_all_processes(tmp_path, opened):
+    def write(*losses: float) -> list[int]:
+        first = max(steps(tmp_path), default=0) + 1
+        checkpoints = opened(tmp_path)
+        for step, loss in enumerate(losses, first):
+            checkpoints.save(step, {"a": jnp.zeros(2)}, {}, loss)
+        checkpoints.wait()
+        return steps(tmp_path)
+
+    assert write(9.0, 1.0, 5.0, 6.0) == [2, 3, 4]
+    assert write(7.0) == [2, 4, 5]
+    assert write(7.0, 7.0) == [2, 6, 7]
+    assert write(0.5) == [7, 8]
+    assert write(float("nan"), float("inf"), 7.0) == [8, 10, 11]
+    assert opened(tmp_path, read_only=True).best() == 8
+
+
+def test_no_number_is_never_the_best():
+    nan = float("nan")
+    assert best_of([1, 2, 3], {1: nan, 2: 3.0, 3: 3.0}) == 2
+    assert best_of([1, 2], {2: 5.0}) == 2
+    assert best_of([], {}) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"params": {"w": jnp.zeros((2, 3), jnp.bfloat16), "b": jnp.zeros(3)}}, r"params\.w was float32\[2, 3\], now"),
+        ({"params": {"w": jnp.zeros((2, 3), jnp.int32), "b": jnp.zeros(3)}}, r"now it is int32\[2, 3\]"),
+        ({"params": {"w": jnp.zeros((2, 4)), "b": jnp.zeros(3)}}, r"now it is float32\[2, 4\]"),
+        ({"step": jnp.float32(0)}, r"step was int32\[\], now it is float32\[\]"),
+        ({"key": jax.random.split(jax.random.key(0), 5)}, r"key was uint32\[4, 2\], now it is uint32\[5, 2\]"),
+        ({"params": {"w": jnp.zeros((2, 3))}}, "do not match"),
+        ({"accumulators": jnp.zeros(2)}, "do not match"),
+    ],
+)
+def test_another_form_is_refused_by_a_freshly_opened_directory(saved, opened, change, message):
+    """Orbax would cast silently, and does not know the types of what another process wrote until it has read it."""
+    with pytest.raises(UserError, match=message) as refused:
+        opened(saved, read_only=True).restore(3, state()._replace(**change))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_cast_is_refused_by_a_directory_that_has_been_read_from(saved, opened):
+    checkpoints = opened(saved, read_only=True)
+    checkpoints.restore(3, state())
+    with pytest.raises(UserError, match="step was int32"):
+        checkpoints.restore(3, state()._replace(step=jnp.float32(0)))
+    assert_same(checkpoints.restore(3, state())[0], state(3))
+
+
+@pytest.mark.parametrize("saved_on", [1, 4])
+@pytest.mark.parametrize("devices", [1, 2, 4])
+def test_other_devices_may_restore(tmp_path, opened, saved_on, devices):
+    def placed(count: int) -> State:
+        parallel = Parallel("shard_map", jax.devices()[:count])
+        whole = parallel.replicate(state(5)._replace(accumulators=()))
+        return whole._replace(accumulators=parallel.spread(jnp.arange(8.0).reshape(4, 2)))
+
+    checkpoints = opened(tmp_path)
+    checkpoints.save(1, placed(saved_on), {}, 1.0)
+    checkpoints.wait()
+    like = placed(devices)
+    restored, _ = opened(tmp_path, read_only=True).restore(1, jax.tree.map(jnp.zeros_like, like))
+    assert_same(restored, like)
+    for one, other in zip(jax.tree.leaves(restored), jax.tree.leaves(like), strict=True):
+        assert one.sharding.is_equivalent_to(other.sharding, one.ndim)
+
+
+@pytest.mark.parametrize("name", ["meta/metadata", "state/_METADATA", "state/manifest.ocdbt", "state/d/*"])
+def test_a_damaged_checkpoint_is_one_line_and_the_others_are_good(saved, opened, tmp_path, capfd, name):
+    directory = Path(shutil.copytree(saved, tmp_path / "copy"))
+    (damaged,) = (directory / "3").glob(name)
+    damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
+    checkpoints = opened(directory)
+    with pytest.raises(UserError, match=r"/3: this checkpoint cannot be restored \(.+\): .*damaged") as refused:
+        checkpoints.restore(3, state())
+    assert "\n" not in str(refused.value)
+    assert capfd.readouterr().err == ""
+    assert checkpoints.best() == 1
+    assert_same(checkpoints.restore(2, state())[0], state(2))
+
+
+def test_a_damaged_best_is_no_longer_the_best(saved, opened, tmp_path):
+    directory = Path(shutil.copytree(saved, tmp_path / "copy"))
+    (directory / "1" / "meta" / "metadata").write_text("{")
+    assert opened(directory).best() == 3
+
+
+def test_half_a_checkpoint_is_no_checkpoint(saved, opened, tmp_path):
+    """What a process leaves that is killed while it saves."""
+    directory = Path(shutil.copytree(saved, tmp_path / "copy"))
+    (directory / "3").rename(directory / "3.orbax-checkpoint-tmp")
+    assert opened(directory, read_only=True).newest() == 2
+    checkpoints = opened(directory)
+    assert checkpoints.newest() == 2
+    checkpoints.save(3, state(3), {}, 1.0)
+    checkpoints.wait()
+    assert steps(directory) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("when", ["save", "wait_until_finished"])
+def test_a_full_disk_is_named_with_what_is_intact(tmp_path, opened, monkeypatch, when):
+    checkpoints = opened(tmp_path)
+    checkpoints.save(1, state(1), {}, 1.0)
+    checkpoints.wait()
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints._manager, when, full)
+        with pytest.raises(UserError, match=r"\(the disk is full\); the one of step 1 is intact: free space"):
+            checkpoints.save(2, state(2), {}, 1.0)
+            checkpoints.wait()
+    assert_same(opened(tmp_path, read_only=True).restore(1, state())[0], state(1))
+
+
+def test_a_failure_before_the_first_checkpoint_says_so(tmp_path, opened, monkeypatch):
+    checkpoints = opened(tmp_path)
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise ValueError("INTERNAL: something\nof several lines")
+
+    monkeypatch.setattr(checkpoints._manager, "save", broken)
+    with pytest.raises(UserError, match=r"\(INTERNAL: something of several lines\); no checkpoint had been written"):
+        checkpoints.save(1, state(), {}, 1.0)
+
+
+def test_reading_alone_changes_nothing(saved, opened):
+    before = sorted((path, path.stat().st_mtime_ns) for path in saved.rglob("*"))
+    checkpoints = opened(saved, read_only=True)
+    checkpoints.restore(checkpoints.find("best"), state())
+    assert sorted((path, path.stat().st_mtime_ns) for path in saved.rglob("*")) == before
