@@ -56,7 +56,8 @@ def call(capfd: pytest.CaptureFixture[str], *arguments: str | Path) -> Outcome:
     """Runs the command line in this process."""
     capfd.readouterr()
     code = cli.main([str(argument) for argument in arguments])
-    return Outcome(code, *capfd.readouterr())
+    captured = capfd.readouterr()
+    return Outcome(code, captured.out, captured.err)
 
 
 def train(directory: Path, *arguments: str) -> None:

@@ -29,13 +29,17 @@ def flops(jaxpr: core.Jaxpr) -> float:
     return sum(_flops_of(equation) for equation in jaxpr.eqns)
 
 
-def peak_bytes(jaxpr: core.Jaxpr) -> int:
-    """Bytes alive at the worst moment of one evaluation, arguments included."""
-    last_use = {}
+LOOPS = {"scan", "while"}
+"""Primitives whose results are there beside those of one turn."""
+
+
+def peak_bytes(jaxpr: core.Jaxpr, kept: Iterable[core.Var] = ()) -> int:
+    """Bytes alive at the worst moment of one evaluation, arguments included; `kept` are alive to the end."""
+    last_use = dict.fromkeys(kept, len(jaxpr.eqns))
     for index, equation in enumerate(jaxpr.eqns):
         for variable in equation.invars:
             if isinstance(variable, core.Var):
-                last_use[variable] = index
+                last_use[variable] = max(index, last_use.get(variable, 0))
     for variable in jaxpr.outvars:
         if isinstance(variable, core.Var):
             last_use[variable] = len(jaxpr.eqns)
@@ -43,18 +47,20 @@ def peak_bytes(jaxpr: core.Jaxpr) -> int:
     current = peak = sum(alive.values())
     for index, equation in enumerate(jaxpr.eqns):
         results = {variable: _bytes(variable) for variable in equation.outvars if variable not in alive}
-        inner = max((_extra_bytes(sub) for sub in _bodies(equation)), default=0)
+        inside = max((_extra_bytes(body) for body in _bodies(equation)), default=0)
+        behind = sum(results.values())
+        peak = max(peak, current + (behind + inside if equation.primitive.name in LOOPS else max(behind, inside)))
         alive |= results
-        current += sum(results.values())
-        peak = max(peak, current + inner)
+        current += behind
         for variable in [v for v in alive if last_use.get(v, -1) <= index]:
             current -= alive.pop(variable)
     return peak
 
 
 def _extra_bytes(jaxpr: core.Jaxpr) -> int:
-    """What a body needs beyond its arguments, which its caller holds already."""
-    return max(0, peak_bytes(jaxpr) - sum(_bytes(variable) for variable in (*jaxpr.invars, *jaxpr.constvars)))
+    """What a body needs beyond its arguments, which its caller holds all the while."""
+    arguments = (*jaxpr.invars, *jaxpr.constvars)
+    return peak_bytes(jaxpr, kept=arguments) - sum(map(_bytes, arguments))
 
 
 def _flops_of(equation: Any) -> float:

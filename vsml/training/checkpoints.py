@@ -137,7 +137,7 @@ class Checkpoints:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         with _silence():
             try:
-                self._check_types(step, abstract)
+                self._check_form(step, abstract)
                 restored = self._manager.restore(
                     step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
                 )
@@ -157,14 +157,20 @@ class Checkpoints:
         except Exception:
             return math.inf
 
-    def _check_types(self, step: int, abstract: Any) -> None:
-        """Orbax casts silently where types differ; a resumed run would then no longer be the run that was saved."""
+    def _check_form(self, step: int, abstract: Any) -> None:
+        """Raises `ValueError` where arrays or their types and shapes differ from what was saved.
+
+        Orbax casts silently, and leaves alone what was saved as an empty node; a resumed run would then no longer be
+        the run that was saved.
+        """
         description = self._manager.item_metadata(step)["state"]
         if description is None:
             raise ValueError("the description of its arrays is missing")
-        saved = _by_name(description.tree)
-        for name, new in _by_name(jax.eval_shape(_plain_arrays, abstract)).items():
-            old = saved.get(name, new)  # whatever is missing Orbax itself reports
+        saved, wanted = _by_name(description.tree), _by_name(jax.eval_shape(_plain_arrays, abstract))
+        for name in sorted(saved.keys() ^ wanted.keys()):
+            raise ValueError(f"{name} is {'not wanted' if name in saved else 'missing'}")
+        for name, new in wanted.items():
+            old = saved[name]
             if (old.dtype, old.shape) != (new.dtype, new.shape):
                 raise ValueError(f"{name} was {old.dtype}{list(old.shape)}, now it is {new.dtype}{list(new.shape)}")
 

@@ -58,7 +58,7 @@ def meta_test(directory: Path, overrides: Sequence[str], checkpoint: Literal["ne
         run = RunDirectory(run.evaluations / _label(overrides, step))
         run.create()
     head = summary_head(tested, experiment, len(jax.devices()), seconds)
-    return finish(run, experiment, params, {**head, "recipe": recipe, "meta_steps": step})
+    return finish(run, tested, experiment, params, {**head, "recipe": recipe, "meta_steps": step})
 
 
 def _restore(experiment: Experiment, checkpoints: Checkpoints, step: int) -> tuple[Params, float]:

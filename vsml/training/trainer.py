@@ -23,7 +23,7 @@ from vsml.training.interruption import Interrupted, Interruption, catch_interrup
 from vsml.training.meta_step import TrainState, build_meta_step, init_estimator, init_state
 from vsml.training.parallel import Parallel, choose_devices
 from vsml.training.run_directory import RunDirectory, differences
-from vsml.training.writers import MetricsFile, TensorBoard
+from vsml.training.writers import MetricsFile, TensorBoard, compared_by, read_metrics
 from vsml.types import Params
 
 
@@ -66,7 +66,8 @@ def train(config: Config, directory: Path, num_devices: int | None = None) -> di
     )
     with closing(Checkpoints(run.checkpoints)) as checkpoints:
         state, seconds = _meta_train(experiment, parallel, run, checkpoints, start, config)
-    return finish(run, experiment, state.params, summary_head(config, experiment, parallel.num_devices, seconds))
+    head = summary_head(config, experiment, parallel.num_devices, seconds)
+    return finish(run, config, experiment, state.params, head)
 
 
 def summary_head(config: Config, experiment: Experiment, num_devices: int, seconds: float) -> dict[str, Any]:
@@ -83,7 +84,9 @@ def summary_head(config: Config, experiment: Experiment, num_devices: int, secon
     }
 
 
-def finish(run: RunDirectory, experiment: Experiment, params: Params, head: dict[str, Any]) -> dict[str, Any]:
+def finish(
+    run: RunDirectory, config: Config, experiment: Experiment, params: Params, head: dict[str, Any]
+) -> dict[str, Any]:
     """Runs the evaluators with V_M frozen and writes `summary.json`, curves and TensorBoard's `eval/`."""
     evaluations = {}
     with closing(TensorBoard(run.path, resume_step=head["meta_steps"])) as board:
@@ -94,6 +97,8 @@ def finish(run: RunDirectory, experiment: Experiment, params: Params, head: dict
             board.evaluation(head["meta_steps"], evaluation)
             evaluations[evaluation.name] = evaluation.summary
             say(f"evaluated {evaluation.name} in {time.monotonic() - started:.0f} s")
+        board.config(config.text, hyperparameters(config), evaluations)
+        board.outcome(head["meta_steps"], _outcome(run, evaluations))
     summary = {**head, "evaluations": evaluations}
     run.write_json("summary.json", summary)
     return summary
@@ -224,6 +229,14 @@ def _progress_bar(start: int, steps: int) -> tqdm:
     """Redrawn where somebody watches, a line now and then in a log."""
     seconds = 0.5 if sys.stderr.isatty() else 30
     return tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True, mininterval=seconds)
+
+
+def _outcome(run: RunDirectory, evaluations: dict[str, Any]) -> dict[str, float]:
+    """The values of `compared_by`, as far as there are any."""
+    logged = read_metrics(run.metrics)[-1:]
+    values = [entry[name] for entry in logged for name in ("loss", "accuracy")] or [None, None]
+    values += [evaluation["cumulative_accuracy"]["mean"] for evaluation in evaluations.values()]
+    return {tag: value for tag, value in zip(compared_by(evaluations), values, strict=True) if value is not None}
 
 
 def hyperparameters(config: Config) -> dict[str, Any]:

@@ -29,7 +29,9 @@ from vsml.evaluation.base import Evaluation
 from vsml.training.files import without_non_finite, write_whole, writing
 
 HPARAMS_PLUGIN = "hparams"
-TRAIN_METRICS = ("loss", "accuracy")
+META_TRAIN, META_TEST = "meta_train", "meta_test"
+CURVES = {"correct": "learned algorithm", "best_sgd_correct": "best SGD", "best_adam_correct": "best Adam"}
+"""Curves of an evaluation that are drawn, and what they are called."""
 FLUSH_SECONDS = 5
 _EDGES = np.geomspace(1e-12, 1e20, 774)  # each a tenth above the one before, as in TensorBoard's own histograms
 HISTOGRAM_BINS = np.concatenate([-_EDGES[::-1], [0], _EDGES])
@@ -136,37 +138,48 @@ class TensorBoard:
         return self._files[name]
 
     def config(self, text: str, hyperparameters: Mapping[str, Any], evaluators: Iterable[str]) -> None:
-        """Writes the gin config as text, and the hyperparameters with the metrics that they are compared by."""
+        """Writes the gin config as text, and the hyperparameters with the names of the metrics they are compared by.
+
+        What an earlier process wrote of them is removed, since TensorBoard would go on showing it.
+        """
+        with writing(self._directory):
+            for earlier in self._directory.glob("events.out.tfevents.*"):
+                earlier.unlink()
         run = self._file(".")
         run.add(0, summaries.text("config.gin", "\n".join("    " + line for line in text.splitlines())))
-        metrics = [("train", tag) for tag in TRAIN_METRICS]
-        metrics += [("eval", f"{name}/cumulative_accuracy") for name in evaluators]
-        for summary in _hparams(hyperparameters, metrics):
+        for summary in _hparams(hyperparameters, compared_by(evaluators)):
             run.add(0, summary)
+        self.flush()
+
+    def outcome(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Writes the metrics that runs are compared by, once more, where TensorBoard finds them: by the config."""
+        for tag, value in metrics.items():
+            self._file(".").add(step, summaries.scalar(tag, value))
         self.flush()
 
     def scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Writes meta-training scalars."""
         for tag, value in scalars.items():
-            self._file("train").add(step, summaries.scalar(tag, value))
+            self._file("train").add(step, summaries.scalar(f"{META_TRAIN}/{tag}", value))
 
     def plots(self, step: int, accuracy_curve: np.ndarray, params: Any) -> None:
         """Writes the accuracy over a lifetime [T], mean over the population, and histograms of the meta-parameters."""
         file = self._file("train")
-        file.add(step, _image("learning_curve", _learning_curves({"population": accuracy_curve}, f"meta-step {step}")))
+        figure = _learning_curves({"population": accuracy_curve}, f"meta-step {step}")
+        file.add(step, _image(f"{META_TRAIN}/learning_curve", figure))
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
             name = jax.tree_util.keystr(path, simple=True, separator="/")
-            file.add(step, summaries.histogram(f"V_M/{name}", np.asarray(leaf), HISTOGRAM_BINS))
+            file.add(step, summaries.histogram(f"parameters/{name}", np.asarray(leaf), HISTOGRAM_BINS))
 
     def evaluation(self, step: int, evaluation: Evaluation) -> None:
         """Writes the outcome of one evaluator: accuracies, the baselines' beside, and the mean learning curves."""
-        name, summary = evaluation.name, evaluation.summary
+        name, summary = f"{META_TEST}/{evaluation.name}", evaluation.summary
         rows = {"": summary, **{f"{key}/": row for key, row in (summary.get("baselines") or {}).items()}}
         for prefix, row in rows.items():
             for metric in ("cumulative_accuracy", "final_accuracy"):
                 self._file("eval").add(step, summaries.scalar(f"{name}/{prefix}{metric}", row[metric]["mean"]))
-        curves = {key: curve.mean(axis=0) for key, curve in evaluation.curves.items() if key.endswith("correct")}
-        self._file("eval").add(step, _image(f"{name}/learning_curve", _learning_curves(curves, name)))
+        curves = {CURVES[key]: curve.mean(axis=0) for key, curve in evaluation.curves.items() if key in CURVES}
+        self._file("eval").add(step, _image(f"{name}/learning_curve", _learning_curves(curves, evaluation.name)))
         self.flush()
 
     def flush(self) -> None:
@@ -180,8 +193,14 @@ class TensorBoard:
             file.close()
 
 
-def _hparams(hyperparameters: Mapping[str, Any], metrics: Iterable[tuple[str, str]]) -> Iterable[Summary]:
-    """The two summaries that make a run a row of TensorBoard's HPARAMS tab; metrics are (event directory, tag)."""
+def compared_by(evaluators: Iterable[str]) -> list[str]:
+    """Tags of the metrics that runs are compared by: the end of meta-training, and of each evaluation."""
+    tests = [f"{META_TEST}/{name}/cumulative_accuracy" for name in evaluators]
+    return [f"{META_TRAIN}/loss", f"{META_TRAIN}/accuracy", *tests]
+
+
+def _hparams(hyperparameters: Mapping[str, Any], metrics: Iterable[str]) -> Iterable[Summary]:
+    """The two summaries that make a run a row of TensorBoard's HPARAMS tab; metrics are tags of the same event file."""
     experiment = api_pb2.Experiment(
         hparam_infos=[
             api_pb2.HParamInfo(
@@ -190,7 +209,7 @@ def _hparams(hyperparameters: Mapping[str, Any], metrics: Iterable[tuple[str, st
             )
             for name, value in hyperparameters.items()
         ],
-        metric_infos=[api_pb2.MetricInfo(name=api_pb2.MetricName(group=group, tag=tag)) for group, tag in metrics],
+        metric_infos=[api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in metrics],
     )
     start = plugin_hparams_pb2.SessionStartInfo()
     for name, value in hyperparameters.items():
