@@ -93,7 +93,7 @@ def _mean_loss(lifetimes: TaskLifetimes, params: Any, keys: Any) -> Any:
 def test_equals_finite_differences(lifetimes):
     with jax.enable_x64(True):
         params, keys = _parameters(lifetimes), jax.random.split(jax.random.key(1), MEMBERS)
-        gradient, metrics = _gradient(BPTT(), lifetimes, params, keys)
+        gradient, metrics = _gradient(BPTT(segment=LENGTH), lifetimes, params, keys)
         np.testing.assert_allclose(metrics["loss"], _mean_loss(lifetimes, params, keys), rtol=1e-12)
         h, steepest = 3e-6, 0.0
         for seed in range(11, 16):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,9 @@ from vsml.training.parallel import Parallel, choose_devices
 from vsml.training.run_directory import RunDirectory
 from vsml.training.trainer import finish, summary_head
 from vsml.types import Params
+
+LONGEST_LABEL = 200
+"""Characters; file systems take 255 bytes."""
 
 
 def meta_test(directory: Path, overrides: Sequence[str], checkpoint: Literal["newest", "best"] | int) -> dict[str, Any]:
@@ -62,8 +66,8 @@ def meta_test(directory: Path, overrides: Sequence[str], checkpoint: Literal["ne
 
 
 def _restore(experiment: Experiment, checkpoints: Checkpoints, step: int) -> tuple[Params, float]:
-    """Meta-parameters and training seconds of a checkpoint."""
-    parallel = Parallel(experiment.parallel, choose_devices(experiment.population, None))
+    """Meta-parameters and training seconds of a checkpoint, by way of one device, which divides any population."""
+    parallel = Parallel(experiment.parallel, choose_devices(experiment.population, 1))
     data = experiment.tasks.load()
     state = parallel.replicate(init_state(experiment))
     estimator = parallel.spread(init_estimator(experiment, state.params, data))
@@ -82,6 +86,8 @@ def _check_fit(experiment: Experiment, params: Params, directory: Path) -> None:
 
 
 def _label(overrides: Sequence[str], step: int) -> str:
-    """A directory name for an evaluation."""
+    """A directory name for an evaluation; a long one is cut and told apart by a digest."""
     words = [re.sub(r"[^\w.=-]+", "_", override).strip("_") for override in overrides]
-    return "+".join([*words, f"step{step}"])[:200]
+    label = "+".join([*words, f"step{step}"])
+    digest = hashlib.sha256(label.encode()).hexdigest()[:8]
+    return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 9]}+{digest}"

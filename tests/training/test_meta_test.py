@@ -1,0 +1,178 @@
+"""`vsml eval`: the numbers that ended the training again, or others, kept apart."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runs import Outcome, call, events, final_state, summary, train
+
+from vsml.training.meta_test import LONGEST_LABEL, _label
+
+pytestmark = pytest.mark.usefixtures("compiled")
+
+PLAIN = "plain/tasks.Classification.length"
+
+
+@pytest.fixture(scope="module")
+def trained(compiled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run that keeps the checkpoints of several steps."""
+    directory = tmp_path_factory.mktemp("trained") / "run"
+    train(directory, "STEPS=4", "train.checkpoint_every=1", "optax.adam.learning_rate=0.1")
+    return directory
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy, moved to another place."""
+    return Path(shutil.copytree(trained, tmp_path / "moved"))
+
+
+def test_it_gives_the_numbers_that_ended_the_training(run: Path, trained: Path, capfd):
+    with np.load(run / "evaluations" / "digits_plain.npz") as curves:
+        before = {name: curves[name] for name in curves}
+    (run / "evaluations" / "digits_plain.npz").unlink()
+    outcome = call(capfd, "eval", run)
+    assert outcome.code == 0
+    assert summary(run) == summary(trained)
+    with np.load(run / "evaluations" / "digits_plain.npz") as curves:
+        assert set(curves) == set(before)
+        for name, curve in before.items():
+            np.testing.assert_array_equal(curves[name], curve)
+    mean = summary(run)["evaluations"]["digits_plain"]["cumulative_accuracy"]["mean"]
+    assert f"{mean:.3f}" in outcome.out
+    assert len(events(run / "eval").Scalars("meta_test/digits_plain/cumulative_accuracy")) == 1  # not a second time
+
+
+def test_overrides_are_kept_apart(run: Path, capfd):
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    outcome = call(capfd, "eval", run, f"{PLAIN}=20", "evaluators.OnlineAccuracy.lifetimes=3")
+    assert outcome.code == 0
+    assert {path: path.read_bytes() for path in before} == before
+    label = run / "evaluations" / "plain_tasks.Classification.length=20+evaluators.OnlineAccuracy.lifetimes=3+step4"
+    content = summary(label)
+    assert {name: (e["examples"], e["lifetimes"]) for name, e in content["evaluations"].items()} == {
+        "digits_projected": (10, 3),
+        "digits_plain": (20, 3),
+    }
+    assert (content["recipe"], content["meta_steps"]) == ("recipes/quickstart.gin", 4)
+    assert "digits_plain: 3 lifetimes of 20 examples" in outcome.out
+
+
+def test_a_longer_lifetime_starts_with_the_shorter_one(run: Path, capfd):
+    """Nothing but the length is changed: the first predictions stay what they were."""
+    assert call(capfd, "eval", run, f"{PLAIN}=15").code == 0
+    label = run / "evaluations" / "plain_tasks.Classification.length=15+step4"
+    with (
+        np.load(run / "evaluations" / "digits_plain.npz") as short,
+        np.load(label / "evaluations" / "digits_plain.npz") as long,
+    ):
+        np.testing.assert_allclose(long["loss"][:, :10], short["loss"], rtol=1e-5)
+
+
+def test_other_gin_files_may_be_named(run: Path, capfd, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("noise.gin").write_text(
+        "EVALUATORS = [@noise/evaluators.OnlineAccuracy()]\n"
+        "noise/evaluators.OnlineAccuracy.name = 'noise'\n"
+        "noise/evaluators.OnlineAccuracy.tasks = @noise/tasks.Classification()\n"
+        "noise/tasks.Classification.source = @sources.Random()\n"
+        "noise/tasks.Classification.length = 6\n"
+        "noise/tasks.Classification.transforms = []\n"
+        "sources.Random.image_shape = [3, 3, 1]\n"
+    )
+    outcome = call(capfd, "eval", run, "noise.gin")
+    assert outcome.code == 0, outcome.err
+    assert list(summary(run / "evaluations" / "noise.gin+step4")["evaluations"]) == ["noise"]
+
+
+def test_any_checkpoint_may_be_chosen(run: Path, capfd):
+    best = min(
+        (path for path in (run / "checkpoints").iterdir()),
+        key=lambda path: json.loads((path / "meta" / "metadata").read_text())["loss"],
+    )
+    kept = sorted(int(path.name) for path in (run / "checkpoints").iterdir())
+    losses = {}
+    for which in ("best", *map(str, kept)):
+        assert call(capfd, "eval", run, "--checkpoint", which).code == 0
+    for step in kept[:-1]:
+        content = summary(run / "evaluations" / f"step{step}")
+        assert content["meta_steps"] == step
+        losses[step] = content["evaluations"]["digits_plain"]["loss"]["mean"]
+    losses[4] = summary(run)["evaluations"]["digits_plain"]["loss"]["mean"]
+    assert len(set(losses.values())) == len(kept), "other meta-parameters, other losses"
+    assert int(best.name) in losses
+
+
+def one_line(outcome: Outcome) -> str:
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert "Traceback" not in outcome.err
+    assert outcome.err.count("\n") == 1, outcome.err
+    return outcome.err.removeprefix("vsml: ").strip()
+
+
+def test_a_checkpoint_that_is_not_there_is_named_with_those_that_are(run: Path, capfd):
+    message = one_line(call(capfd, "eval", run, "--checkpoint", "77"))
+    assert message.startswith(f"{run / 'checkpoints'}: no checkpoint '77'; kept are ")
+    assert message.endswith("3, 4")
+
+
+def test_what_is_no_run_is_named(tmp_path: Path, capfd):
+    expected = f"{tmp_path}: no config.json in it, so this is no run directory: check the path"
+    assert one_line(call(capfd, "eval", tmp_path)) == expected
+    (tmp_path / "file").touch()
+    assert "is no run directory" in one_line(call(capfd, "eval", tmp_path / "file"))
+
+
+def test_a_run_without_a_checkpoint_is_named(run: Path, capfd):
+    shutil.rmtree(run / "checkpoints")
+    expected = f"{run / 'checkpoints'}: no checkpoint 'newest'; there is none yet: train first"
+    assert one_line(call(capfd, "eval", run)) == expected
+    assert not (run / "checkpoints").exists()
+
+
+def test_meta_parameters_that_do_not_fit_are_refused(run: Path, capfd):
+    message = one_line(call(capfd, "eval", run, "cells.LSTM.size=5"))
+    assert "its meta-parameters do not fit the learner that the overrides describe" in message
+
+
+def test_what_leaves_the_meta_parameters_alone_may_change(run: Path, capfd):
+    assert call(capfd, "eval", run, "learners.VSML.hidden=[6]").code == 0
+    content = summary(run / "evaluations" / "learners.VSML.hidden=_6+step4")
+    assert content["num_meta_parameters"] == 416
+    assert content["num_learned_variables"] == (64 * 6 + 6 * 10) * 8
+
+
+def test_nothing_to_evaluate_is_an_error(run: Path, capfd):
+    message = one_line(call(capfd, "eval", run, "EVALUATORS=[]"))
+    assert "its config names no evaluators: add some" in message
+
+
+def test_mistakes_in_overrides_are_one_line(run: Path, capfd):
+    assert "did you mean" in one_line(call(capfd, "eval", run, "cells.LSTM.sise=5"))
+
+
+def test_a_damaged_checkpoint_is_one_line(run: Path, capfd):
+    manifest = run / "checkpoints" / "4" / "state" / "manifest.ocdbt"
+    manifest.write_bytes(manifest.read_bytes()[:10])
+    message = one_line(call(capfd, "eval", run))
+    assert message.startswith(f"{run / 'checkpoints' / '4'}: this checkpoint cannot be restored (")
+    assert call(capfd, "eval", run, "--checkpoint", "3").code == 0
+
+
+def test_labels_are_file_names_and_all_different():
+    assert _label(["tasks/kmnist.gin", "a.B.c=[1, 2]", "../x.gin"], 7) == "tasks_kmnist.gin+a.B.c=_1_2+.._x.gin+step7"
+    long = [[f"a.B.c={'9' * 300}"], [f"a.B.c={'9' * 301}"], [f"a.B.c={'9' * 300}", "x=1"]]
+    labels = [_label(words, step) for words in long for step in (1, 2)]
+    assert len(set(labels)) == 6
+    assert {len(label) for label in labels} == {LONGEST_LABEL}
+
+
+def test_the_state_is_left_alone(run: Path, trained: Path, capfd):
+    assert call(capfd, "eval", run, f"{PLAIN}=5").code == 0
+    assert final_state(run)[0] == final_state(trained)[0]
+    assert (run / "metrics.jsonl").read_bytes() == (trained / "metrics.jsonl").read_bytes()
