@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,12 +50,17 @@ EXPERIMENT = Experiment(
 )
 
 
+@functools.cache
+def _compiled() -> tuple[Parallel, Any]:
+    parallel = Parallel("shard_map", jax.devices()[:2])
+    return parallel, parallel.compile(build_meta_step(EXPERIMENT, 2))
+
+
 class Run:
     """Meta-steps on two devices with one member each."""
 
     def __init__(self) -> None:
-        self.parallel = Parallel("shard_map", jax.devices()[:2])
-        self._step = self.parallel.compile(build_meta_step(EXPERIMENT, 2))
+        self.parallel, self._step = _compiled()
         self.state = self.parallel.replicate(init_state(EXPERIMENT))
         self.estimator = self.parallel.spread(jnp.zeros((2, 2), jnp.uint32))
 

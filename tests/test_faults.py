@@ -1,0 +1,443 @@
+"""Whatever goes wrong ends in one line that names cause and mend, and costs nothing that was saved."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import json
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from runs import (
+    ES,
+    NO_EVALUATORS,
+    TINY,
+    Outcome,
+    assert_same_run,
+    call,
+    final_state,
+    finish,
+    metrics,
+    start,
+    summary,
+    train,
+)
+
+pytestmark = pytest.mark.usefixtures("compiled")
+
+PLAIN = ("EVALUATORS=[@plain/evaluators.OnlineAccuracy()]",)
+
+
+def the_line(outcome: Outcome) -> str:
+    """The one line of a failure, which is all there is to read."""
+    assert outcome.code == 2, outcome.err
+    assert outcome.out == ""
+    assert outcome.err.startswith("vsml: ")
+    assert outcome.err.count("\n") == 1, outcome.err
+    return outcome.err.removeprefix("vsml: ").rstrip("\n")
+
+
+def the_last_line(outcome: Outcome) -> str:
+    """The one line of a failure in the middle of a run, below what the run had said before."""
+    assert outcome.code == 2, outcome.err
+    assert outcome.out == ""
+    assert "Traceback" not in outcome.err
+    assert "Exception ignored" not in outcome.err
+    assert outcome.last_line.startswith("vsml: ")
+    assert outcome.err.count("vsml: ") == 1
+    return outcome.last_line.removeprefix("vsml: ")
+
+
+def refused(capfd: pytest.CaptureFixture[str], directory: Path, *arguments: str) -> str:
+    """The line with which a run is refused, before anything is written."""
+    line = the_line(call(capfd, "train", *TINY, *NO_EVALUATORS, "STEPS=2", *arguments, "--run_dir", directory / "run"))
+    assert not (directory / "run").exists()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["LEARNER=@learners.VSLM()"], "unknown part @learners.VSLM(); did you mean learners.VSML?"),
+        (["cels.LSTM.size=4"], "unknown part cels.LSTM; did you mean cells.LSTM?"),
+        (["cells.LSTM.sise=4"], "cells.LSTM has no field sise; did you mean size?"),
+        (["tset/sources.Digits.split=test"], "no sources.Digits is built in the scope tset; did you mean test?"),
+        (["STEP=4"], "nothing uses STEP; did you mean STEPS?"),
+        (["cells.LSTM.size=four"], "cells.LSTM.size takes an int, not 'four'"),
+        (["STEPS=1.5"], "takes an int, not 1.5"),
+        (["optax.sgd.learning_rate=0.1"], "nothing uses optax.sgd.learning_rate"),
+        (["cells/gruu.gin"], "no gin file cells/gruu.gin, neither shipped nor below the working directory"),
+        (["STEPS"], "STEPS is neither a gin file nor KEY=VALUE"),
+        (["STEPS=0"], "train.steps is 0: set it to 1 or more"),
+        (["meta_optimizers.BPTT.chunk=0"], "chunk is 0: set it to 1 or more"),
+        (["sources.Digits.split=validation"], "validation"),
+        (["train.parallel=vmap"], "train.parallel takes one of 'pmap', 'shard_map', not 'vmap'"),
+        (
+            ["--devices", "3"],
+            "a population of 4 cannot be spread evenly over 3 devices: set POPULATION=3 or 6, or --devices to a "
+            "divisor of 4",
+        ),
+        (["--devices", "5"], "--devices 5: this machine has 4 cpu device(s); ask for 1..4"),
+        (["--devices", "0"], "ask for 1..4"),
+        (
+            ["learners/gradient_descent.gin"],
+            "learners.GradientDescent has no meta-parameters, so there is nothing to meta-train: choose another",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_before_anything_is_written(
+    arguments: list[str], message: str, tmp_path: Path, capfd, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("learners").mkdir()
+    Path("learners/gradient_descent.gin").write_text(
+        "LEARNER = @learners.GradientDescent()\n"
+        "learners.GradientDescent.optimizer = @optax.sgd()\n"
+        "optax.sgd.learning_rate = 0.1\n"
+    )
+    assert message in refused(capfd, tmp_path, *arguments)
+
+
+def test_a_missing_recipe_and_a_missing_include(tmp_path: Path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    missing = the_line(call(capfd, "train", "quickstrat"))
+    assert missing == "command line: there is no recipe quickstrat; did you mean quickstart?"
+    Path("mine.gin").write_text('include "recipes/quickstart.gin"\ninclude "cells/lstmm.gin"\n')
+    line = the_line(call(capfd, "train", "mine.gin"))
+    assert line.startswith("mine.gin:2: no gin file cells/lstmm.gin")
+    assert "did you mean cells/lstm.gin?" in line
+
+
+# Data.
+
+
+def idx(array: np.ndarray) -> bytes:
+    """An array of bytes as a gzipped idx file."""
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return gzip.compress(header + array.astype(np.uint8).tobytes())
+
+
+IDX = (
+    "tasks.Classification.source=@sources.IdxFiles",
+    "sources.IdxFiles.images=mine/images.gz",
+    "sources.IdxFiles.labels=mine/labels.gz",
+)
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch) -> Path:
+    """A data directory of one's own with 60 images of 4x4 pixels."""
+    folder = tmp_path / "data" / "mine"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    (folder / "images.gz").write_bytes(idx(rng.integers(0, 256, (60, 4, 4))))
+    (folder / "labels.gz").write_bytes(idx(np.arange(60) % 10))
+    monkeypatch.setenv("VSML_DATA_DIR", str(tmp_path / "data"))
+    return folder
+
+
+def test_data_of_ones_own_is_trained_on(data: Path, tmp_path: Path):
+    train(tmp_path / "run", *ES, *NO_EVALUATORS, *IDX, "STEPS=1")
+    assert metrics(tmp_path / "run")[0]["step"] == 1
+
+
+@pytest.mark.parametrize("file", ["images.gz", "labels.gz"])
+def test_a_missing_data_file_is_named(data: Path, file: str, tmp_path: Path, capfd):
+    (data / file).unlink()
+    line = refused(capfd, tmp_path, *IDX)
+    assert f"data file 'mine/{file}' does not exist (looked for {data / file} or " in line
+    assert "mend the path, or set VSML_DATA_DIR" in line
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda whole: whole[: len(whole) // 2], "is a corrupt gzip file"),
+        (lambda whole: whole[:-9] + bytes([whole[-9] ^ 255]) + whole[-8:], "is a corrupt gzip file"),
+        (lambda whole: gzip.compress(gzip.decompress(whole)[:-7]), "is corrupt: 969 bytes instead of 976"),
+        (lambda whole: gzip.compress(gzip.decompress(whole)[:9]), "is truncated inside its header"),
+        (lambda whole: b"<html>not found</html>", "is not an idx file"),
+        (lambda whole: b"", "is not an idx file (it starts with nothing)"),
+    ],
+    ids=["truncated", "flipped", "short", "header", "html", "empty"],
+)
+def test_a_corrupt_data_file_is_named(data: Path, damage: Any, message: str, tmp_path: Path, capfd):
+    path = data / "images.gz"
+    path.write_bytes(damage(path.read_bytes()))
+    line = refused(capfd, tmp_path, *IDX)
+    assert f"{path} {message}" in line
+
+
+def test_a_published_file_that_is_not_as_published_is_named(data: Path, tmp_path: Path, capfd):
+    mnist = data.parent / "mnist"
+    mnist.mkdir()
+    for part in ("images-idx3", "labels-idx1"):
+        (mnist / f"train-{part}-ubyte.gz").write_bytes(idx(np.zeros((3, 28, 28))))
+    line = refused(capfd, tmp_path, "tasks/mnist.gin")
+    assert f"{mnist / 'train-images-idx3-ubyte.gz'} is corrupt (its MD5 is not f68b3c2d" in line
+    assert "replace it, or remove it for a download" in line
+
+
+def test_missing_data_of_an_evaluator_shows_before_days_of_training(data: Path, tmp_path: Path, capfd):
+    (data / "labels.gz").unlink()
+    overrides = [override.replace("tasks.", "plain/tasks.", 1) for override in IDX[:1]] + [*IDX[1:]]
+    line = the_line(call(capfd, "train", *TINY, *PLAIN, *overrides, "STEPS=1", "--run_dir", tmp_path / "run"))
+    assert "data file 'mine/labels.gz' does not exist" in line
+    assert not (tmp_path / "run").exists()
+
+
+# The run directory.
+
+
+def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path, capfd):
+    (tmp_path / "file").touch()
+    for directory in (tmp_path / "file" / "run", Path("/proc/vsml")):
+        line = the_line(call(capfd, "train", *TINY, *NO_EVALUATORS, "STEPS=1", "--run_dir", directory))
+        assert line.startswith(f"{directory}: the run directory cannot be written (")
+        assert line.endswith("choose another --run_dir, or change its permissions")
+
+
+@pytest.fixture(scope="module")
+def finished(compiled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run; tests work on copies."""
+    directory = tmp_path_factory.mktemp("finished") / "run"
+    train(directory, *ES, *NO_EVALUATORS, "STEPS=3", *OFTEN)
+    return directory
+
+
+OFTEN = ("train.log_every=1", "train.checkpoint_every=1")
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def go_on(capfd: pytest.CaptureFixture[str], run: Path, *arguments: str) -> Outcome:
+    return call(capfd, "train", *TINY, *ES, *NO_EVALUATORS, "STEPS=5", *OFTEN, *arguments, "--run_dir", run)
+
+
+def test_a_damaged_config_of_an_earlier_run_is_named(run: Path, capfd):
+    (run / "config.json").write_text((run / "config.json").read_text()[:100])
+    line = the_line(go_on(capfd, run))
+    assert line.startswith(f"{run / 'config.json'}: cannot be read (")
+    assert line.endswith("restore it, or choose another --run_dir")
+
+
+def test_a_damaged_checkpoint_is_named_and_once_deleted_the_run_goes_on(run: Path, finished: Path, capfd):
+    for array in (run / "checkpoints" / "3" / "state" / "d").iterdir():
+        array.write_bytes(array.read_bytes()[:50])
+    line = the_last_line(go_on(capfd, run))
+    assert line.startswith(f"{run / 'checkpoints' / '3'}: this checkpoint cannot be restored (")
+    assert line.endswith("Choose another --run_dir, or delete this checkpoint to go on from an older one")
+    shutil.rmtree(run / "checkpoints" / "3")
+    train(run, *ES, *NO_EVALUATORS, "STEPS=3", *OFTEN)
+    assert_same_run(run, finished)
+
+
+# A full disk.
+
+
+def goes_on_from(capfd: pytest.CaptureFixture[str], run: Path, step: int) -> None:
+    """The newest checkpoint is good, and with room again the same command ends as if nothing had been."""
+    assert final_state(run)[0] == step
+    outcome = go_on(capfd, run)
+    assert outcome.code == 0
+    assert f"resumed after {step} meta-steps" in outcome.err
+    straight = run.with_name("straight")
+    train(straight, *ES, *NO_EVALUATORS, "STEPS=5", *OFTEN)
+    assert_same_run(run, straight)
+
+
+@pytest.mark.parametrize("when", ["save", "wait_until_finished"])
+def test_no_room_for_a_checkpoint(run: Path, capfd, monkeypatch, when: str):
+    method = getattr(ocp.CheckpointManager, when)
+
+    def full(self: ocp.CheckpointManager, *arguments: Any, **options: Any) -> Any:
+        if (when, *arguments[:1]) in (("save", 5), ("wait_until_finished",)):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return method(self, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.CheckpointManager, when, full)
+        line = the_last_line(go_on(capfd, run))
+    assert line.startswith(
+        f"{run / 'checkpoints'}: a checkpoint could not be written (the disk is full); the one of step "
+    )
+    assert line.endswith("is intact: free space or choose another --run_dir and run the same command again")
+    goes_on_from(capfd, run, 4 if when == "save" else 5)
+
+
+def test_no_room_for_metrics(run: Path, capfd, monkeypatch):
+    """/dev/full takes nothing."""
+    from vsml.training import writers
+
+    original = writers.MetricsFile.__init__
+
+    def redirected(self: writers.MetricsFile, *arguments: Any, **options: Any) -> None:
+        original(self, *arguments, **options)
+        self._file.close()
+        self._file = Path("/dev/full").open("a")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writers.MetricsFile, "__init__", redirected)
+        line = the_last_line(go_on(capfd, run))
+    assert line.startswith(f"{run / 'metrics.jsonl'}: cannot be written (No space left on device): free space")
+    goes_on_from(capfd, run, 3)
+
+
+def limited(size: int) -> None:
+    """No file of this process may grow beyond a size in bytes; writing further fails and kills nobody."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def test_files_that_may_not_grow(tmp_path: Path, capfd):
+    """A quota, in a process of its own: 20 kB suffice for the config but not for the state."""
+    run = tmp_path / "run"
+    wide = ("cells.LSTM.size=24", *ES, *NO_EVALUATORS, "STEPS=1")
+    train(run, *wide, *OFTEN)  # compiled, which a process that may not write could not keep
+    shutil.copytree(run, tmp_path / "before")
+    shutil.rmtree(run)
+    arguments = ("train", *TINY, *wide, *OFTEN, "--run_dir", run)
+    outcome = finish(start(*arguments, preexec_fn=lambda: limited(20_000)))
+    line = the_last_line(outcome)
+    assert str(run) in line
+    assert "File too large" in line or "FILE_TOO_LARGE" in line.upper().replace(" ", "_")
+    train(run, *wide, *OFTEN)
+    assert_same_run(run, tmp_path / "before")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 600 kB, where the machine lets us have one."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(path)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk can be mounted by root alone")
+    yield path
+    subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def test_a_disk_that_fills_while_a_run_is_under_way(small_disk: Path, tmp_path: Path, capfd):
+    run = small_disk / "run"
+    arguments = ("train", *TINY, *ES, *NO_EVALUATORS, "cells.LSTM.size=24", *OFTEN, "--run_dir", run)
+    assert call(capfd, *arguments, "STEPS=1").code == 0
+    filler = small_disk / "filler"
+    free = shutil.disk_usage(small_disk).free
+    filler.write_bytes(bytes(max(0, free - 40_000)))  # room for the config and the metrics, not for a checkpoint
+    line = the_last_line(finish(start(*arguments, "STEPS=3")))
+    assert "full" in line or "No space left on device" in line
+    assert str(run) in line
+    assert final_state(run)[0] == 1
+    filler.unlink()
+    assert call(capfd, *arguments, "STEPS=3").code == 0
+    train(tmp_path / "straight", *ES, *NO_EVALUATORS, "cells.LSTM.size=24", *OFTEN, "STEPS=3")
+    assert_same_run(run, tmp_path / "straight")
+
+
+# Meta-gradients that are not finite.
+
+
+POISON = '''
+"""Objectives that are not a number: always, or for lifetimes that begin with an example of class 0."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+
+from vsml.objectives import OnlineMean
+
+
+@dataclass(frozen=True)
+class Poisoned(OnlineMean):
+    """The mean loss times NaN, in some lifetimes or in all."""
+
+    always: bool = True
+
+    def loss(self, logits, task):
+        poisoned = self.always | (task.y[0, 0, 0] == 1)
+        return super().loss(logits, task) * jnp.where(poisoned, jnp.nan, 1.0)
+'''
+
+
+@pytest.fixture
+def poison(tmp_path: Path, monkeypatch) -> tuple[str, ...]:
+    """A user's own objective, named in a gin file of theirs."""
+    monkeypatch.chdir(tmp_path)
+    Path("poisonous_objectives.py").write_text(POISON)
+    Path("poison.gin").write_text("import poisonous_objectives\nOBJECTIVE = @objectives.Poisoned()\n")
+    return ("poison.gin", *NO_EVALUATORS, "train.log_every=1")
+
+
+@pytest.mark.parametrize("method", [(), ES], ids=["bptt", "es"])
+def test_meta_gradients_that_are_never_finite_end_the_run(method, poison, tmp_path: Path, capfd):
+    arguments = ("train", *TINY, *method, *poison, "STEPS=9", "--run_dir", tmp_path / "run")
+    outcome = call(capfd, *arguments, "train.max_non_finite=3", "train.checkpoint_every=2")
+    line = the_last_line(outcome)
+    assert line == (
+        "the last 3 meta-gradients up to step 3 were not finite, so meta-training has stopped; the checkpoint of step 2 "
+        "is intact: lower the learning rate or clip the meta-gradient (optax.clip_by_global_norm), or raise "
+        "train.max_non_finite"
+    )
+    entries = metrics(tmp_path / "run")
+    assert [(entry["skipped"], entry["skipped_in_row"]) for entry in entries] == [(1, 1), (2, 2), (3, 3)]
+    assert [(entry["loss"], entry["update_norm"]) for entry in entries] == [(None, 0.0)] * 3
+    assert len({entry["parameter_norm"] for entry in entries}) == 1  # nothing has moved
+    again = call(capfd, *arguments, "train.max_non_finite=5", "train.checkpoint_every=2")
+    assert "up to step 5 were not finite" in the_last_line(again)  # allowed to change, and counted across the resume
+
+
+def test_that_is_noticed_without_waiting_for_the_log(poison, tmp_path: Path, capfd):
+    arguments = (*TINY, *poison, "STEPS=50", "train.log_every=50", "train.max_non_finite=4")
+    line = the_last_line(call(capfd, "train", *arguments, "--run_dir", tmp_path / "run"))
+    assert "the last 4 meta-gradients up to step 4 were not finite" in line
+    assert "no checkpoint was written yet" in line
+
+
+def test_some_that_are_not_finite_are_skipped_and_counted(poison, tmp_path: Path, capfd):
+    arguments = (*TINY, *poison, "objectives.Poisoned.always=False", "STEPS=12", "train.checkpoint_every=6")
+    outcome = call(capfd, "train", *arguments, "--run_dir", tmp_path / "run")
+    assert outcome.code == 0
+    entries = metrics(tmp_path / "run")
+    assert len(entries) == 12
+    skipped = 0
+    for entry, before in zip(entries, [None, *entries[:-1]], strict=True):
+        finite = entry["loss"] is not None
+        skipped += not finite
+        assert entry["skipped"] == skipped
+        assert (entry["skipped_in_row"] == 0) == finite
+        if before is not None:
+            assert (entry["parameter_norm"] == before["parameter_norm"]) == (not finite)
+            assert (entry["smoothed_loss"] == before["smoothed_loss"]) == (not finite)
+    assert 0 < skipped < 12
+    _, (state, _) = final_state(tmp_path / "run")
+    assert int(state.skipped) == skipped
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.optimizer))
+
+
+def test_a_diverged_learner_is_shown_not_hidden(poison, tmp_path: Path, capfd):
+    """A summary of a learner whose losses overflow is still JSON."""
+    overrides = (
+        "STEPS=1",
+        "learners.VSML.output_bound=None",
+        "optax.adam.learning_rate=1e38",
+        "OBJECTIVE=@objectives.OnlineMean",
+    )
+    outcome = call(capfd, "train", *TINY, *PLAIN, *overrides, "--run_dir", tmp_path / "run")
+    assert outcome.code == 0
+    text = (tmp_path / "run" / "summary.json").read_text()
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert 0 <= summary(tmp_path / "run")["evaluations"]["digits_plain"]["cumulative_accuracy"]["mean"] <= 1
