@@ -1,6 +1,7 @@
 # Every target that needs Python builds the virtual environment first, with uv where it works and with venv + pip otherwise.
 PYTHON ?= python3
 VENV ?= .venv
+JOBS ?= 2
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -11,13 +12,13 @@ INSTALLED := $(VENV)/.installed
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "Variables: ARGS='STEPS=200' is passed on to the command; PYTHON=python3.12 VENV=.venv312 choose interpreter and environment."
+	@echo "Variables: ARGS='STEPS=200' is passed on to the command; PYTHON=python3.12 VENV=.venv312 choose interpreter and environment; JOBS=1 tests in one process."
 
 train: $(INSTALLED)  ## meta-train the quickstart recipe and show how it compares
 	$(BIN)/vsml train recipes/quickstart.gin --run_dir runs/quickstart $(ARGS)
 
 test: $(INSTALLED)  ## run the tests, without those that learn for minutes
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 test-slow: $(INSTALLED)  ## run the tests that learn for minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import gzip
 import json
+import re
 import resource
 import shutil
-import signal
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -60,7 +60,7 @@ def the_last_line(outcome: Outcome) -> str:
 
 def refused(capfd: pytest.CaptureFixture[str], directory: Path, *arguments: str) -> str:
     """The line with which a run is refused, before anything is written."""
-    line = the_line(call(capfd, "train", *TINY, *NO_EVALUATORS, "STEPS=2", *arguments, "--run_dir", directory / "run"))
+    line = the_line(call(capfd, "train", *TINY, "STEPS=2", *arguments, "--run_dir", directory / "run"))
     assert not (directory / "run").exists()
     return line
 
@@ -73,15 +73,15 @@ def refused(capfd: pytest.CaptureFixture[str], directory: Path, *arguments: str)
         (["cells.LSTM.sise=4"], "cells.LSTM has no field sise; did you mean size?"),
         (["tset/sources.Digits.split=test"], "no sources.Digits is built in the scope tset; did you mean test?"),
         (["STEP=4"], "nothing uses STEP; did you mean STEPS?"),
-        (["cells.LSTM.size=four"], "cells.LSTM.size takes an int, not 'four'"),
-        (["STEPS=1.5"], "takes an int, not 1.5"),
+        (["cells.LSTM.size=four"], "cells.LSTM.size takes int, not 'four'"),
+        (["STEPS=1.5"], "train.steps takes int, not 1.5"),
         (["optax.sgd.learning_rate=0.1"], "nothing uses optax.sgd.learning_rate"),
         (["cells/gruu.gin"], "no gin file cells/gruu.gin, neither shipped nor below the working directory"),
         (["STEPS"], "STEPS is neither a gin file nor KEY=VALUE"),
         (["STEPS=0"], "train.steps is 0: set it to 1 or more"),
         (["meta_optimizers.BPTT.chunk=0"], "chunk is 0: set it to 1 or more"),
         (["sources.Digits.split=validation"], "validation"),
-        (["train.parallel=vmap"], "train.parallel takes one of 'pmap', 'shard_map', not 'vmap'"),
+        (["train.parallel=vmap"], "train.parallel takes 'pmap' or 'shard_map', not 'vmap'; did you mean pmap?"),
         (
             ["--devices", "3"],
             "a population of 4 cannot be spread evenly over 3 devices: set POPULATION=3 or 6, or --devices to a "
@@ -127,17 +127,19 @@ def idx(array: np.ndarray) -> bytes:
     return gzip.compress(header + array.astype(np.uint8).tobytes())
 
 
-IDX = (
-    "tasks.Classification.source=@sources.IdxFiles",
-    "sources.IdxFiles.images=mine/images.gz",
-    "sources.IdxFiles.labels=mine/labels.gz",
-)
+def of(data: Path, scope: str = "") -> tuple[str, ...]:
+    """Overrides that choose a pair of files of one's own."""
+    return (
+        f"{scope}tasks.Classification.source=@sources.IdxFiles",
+        f"sources.IdxFiles.images={data.name}/images.gz",
+        f"sources.IdxFiles.labels={data.name}/labels.gz",
+    )
 
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch) -> Path:
     """A data directory of one's own with 60 images of 4x4 pixels."""
-    folder = tmp_path / "data" / "mine"
+    folder = tmp_path / "data" / tmp_path.name  # a process reads a file of one name once
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     (folder / "images.gz").write_bytes(idx(rng.integers(0, 256, (60, 4, 4))))
@@ -147,15 +149,15 @@ def data(tmp_path: Path, monkeypatch) -> Path:
 
 
 def test_data_of_ones_own_is_trained_on(data: Path, tmp_path: Path):
-    train(tmp_path / "run", *ES, *NO_EVALUATORS, *IDX, "STEPS=1")
+    train(tmp_path / "run", *ES, *NO_EVALUATORS, *of(data), "STEPS=1")
     assert metrics(tmp_path / "run")[0]["step"] == 1
 
 
 @pytest.mark.parametrize("file", ["images.gz", "labels.gz"])
 def test_a_missing_data_file_is_named(data: Path, file: str, tmp_path: Path, capfd):
     (data / file).unlink()
-    line = refused(capfd, tmp_path, *IDX)
-    assert f"data file 'mine/{file}' does not exist (looked for {data / file} or " in line
+    line = refused(capfd, tmp_path, *of(data))
+    assert f"data file '{data.name}/{file}' does not exist (looked for {data / file} or " in line
     assert "mend the path, or set VSML_DATA_DIR" in line
 
 
@@ -174,7 +176,7 @@ def test_a_missing_data_file_is_named(data: Path, file: str, tmp_path: Path, cap
 def test_a_corrupt_data_file_is_named(data: Path, damage: Any, message: str, tmp_path: Path, capfd):
     path = data / "images.gz"
     path.write_bytes(damage(path.read_bytes()))
-    line = refused(capfd, tmp_path, *IDX)
+    line = refused(capfd, tmp_path, *of(data))
     assert f"{path} {message}" in line
 
 
@@ -190,9 +192,9 @@ def test_a_published_file_that_is_not_as_published_is_named(data: Path, tmp_path
 
 def test_missing_data_of_an_evaluator_shows_before_days_of_training(data: Path, tmp_path: Path, capfd):
     (data / "labels.gz").unlink()
-    overrides = [override.replace("tasks.", "plain/tasks.", 1) for override in IDX[:1]] + [*IDX[1:]]
+    overrides = of(data, scope="plain/")
     line = the_line(call(capfd, "train", *TINY, *PLAIN, *overrides, "STEPS=1", "--run_dir", tmp_path / "run"))
-    assert "data file 'mine/labels.gz' does not exist" in line
+    assert f"data file '{data.name}/labels.gz' does not exist" in line
     assert not (tmp_path / "run").exists()
 
 
@@ -248,19 +250,25 @@ def test_a_damaged_checkpoint_is_named_and_once_deleted_the_run_goes_on(run: Pat
 # A full disk.
 
 
-def goes_on_from(capfd: pytest.CaptureFixture[str], run: Path, step: int) -> None:
+@pytest.fixture(scope="module")
+def straight(compiled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `run` should end like."""
+    directory = tmp_path_factory.mktemp("straight") / "run"
+    train(directory, *ES, *NO_EVALUATORS, "STEPS=5", *OFTEN)
+    return directory
+
+
+def goes_on_from(step: int, run: Path, straight: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The newest checkpoint is good, and with room again the same command ends as if nothing had been."""
     assert final_state(run)[0] == step
     outcome = go_on(capfd, run)
     assert outcome.code == 0
     assert f"resumed after {step} meta-steps" in outcome.err
-    straight = run.with_name("straight")
-    train(straight, *ES, *NO_EVALUATORS, "STEPS=5", *OFTEN)
     assert_same_run(run, straight)
 
 
 @pytest.mark.parametrize("when", ["save", "wait_until_finished"])
-def test_no_room_for_a_checkpoint(run: Path, capfd, monkeypatch, when: str):
+def test_no_room_for_a_checkpoint(run: Path, straight: Path, capfd, monkeypatch, when: str):
     method = getattr(ocp.CheckpointManager, when)
 
     def full(self: ocp.CheckpointManager, *arguments: Any, **options: Any) -> Any:
@@ -275,76 +283,55 @@ def test_no_room_for_a_checkpoint(run: Path, capfd, monkeypatch, when: str):
         f"{run / 'checkpoints'}: a checkpoint could not be written (the disk is full); the one of step "
     )
     assert line.endswith("is intact: free space or choose another --run_dir and run the same command again")
-    goes_on_from(capfd, run, 4 if when == "save" else 5)
+    newest = re.search(r"the one of step (\d) is intact", line)
+    assert newest is not None
+    goes_on_from(int(newest[1]), run, straight, capfd)
 
 
-def test_no_room_for_metrics(run: Path, capfd, monkeypatch):
-    """/dev/full takes nothing."""
-    from vsml.training import writers
-
-    original = writers.MetricsFile.__init__
-
-    def redirected(self: writers.MetricsFile, *arguments: Any, **options: Any) -> None:
-        original(self, *arguments, **options)
-        self._file.close()
-        self._file = Path("/dev/full").open("a")
+def test_no_room_for_metrics(run: Path, straight: Path, capfd, monkeypatch):
+    def full(content: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(writers.MetricsFile, "__init__", redirected)
+        patch.setattr("vsml.training.writers.without_non_finite", full)
         line = the_last_line(go_on(capfd, run))
     assert line.startswith(f"{run / 'metrics.jsonl'}: cannot be written (No space left on device): free space")
-    goes_on_from(capfd, run, 3)
+    goes_on_from(3, run, straight, capfd)
 
 
-def limited(size: int) -> None:
-    """No file of this process may grow beyond a size in bytes; writing further fails and kills nobody."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-
-def test_files_that_may_not_grow(tmp_path: Path, capfd):
-    """A quota, in a process of its own: 20 kB suffice for the config but not for the state."""
-    run = tmp_path / "run"
-    wide = ("cells.LSTM.size=24", *ES, *NO_EVALUATORS, "STEPS=1")
-    train(run, *wide, *OFTEN)  # compiled, which a process that may not write could not keep
-    shutil.copytree(run, tmp_path / "before")
-    shutil.rmtree(run)
-    arguments = ("train", *TINY, *wide, *OFTEN, "--run_dir", run)
-    outcome = finish(start(*arguments, preexec_fn=lambda: limited(20_000)))
-    line = the_last_line(outcome)
-    assert str(run) in line
-    assert "File too large" in line or "FILE_TOO_LARGE" in line.upper().replace(" ", "_")
-    train(run, *wide, *OFTEN)
-    assert_same_run(run, tmp_path / "before")
+def test_files_that_may_not_grow(run: Path, straight: Path, capfd):
+    """A quota, in a process of its own: not even the config fits."""
+    process = start("train", *TINY, *ES, *NO_EVALUATORS, "STEPS=5", *OFTEN, "--run_dir", run)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, 1000))
+    line = the_last_line(finish(process))
+    assert line.startswith(f"{run}/")
+    assert "cannot be written (File too large): free space" in line
+    goes_on_from(3, run, straight, capfd)
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 600 kB, where the machine lets us have one."""
+    """A disk of 3 MB, where the machine lets us have one."""
     path = tmp_path / "disk"
     path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(path)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(path)]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("a small disk can be mounted by root alone")
     yield path
     subprocess.run(["umount", "-l", str(path)], check=True)
 
 
-def test_a_disk_that_fills_while_a_run_is_under_way(small_disk: Path, tmp_path: Path, capfd):
-    run = small_disk / "run"
-    arguments = ("train", *TINY, *ES, *NO_EVALUATORS, "cells.LSTM.size=24", *OFTEN, "--run_dir", run)
-    assert call(capfd, *arguments, "STEPS=1").code == 0
-    filler = small_disk / "filler"
-    free = shutil.disk_usage(small_disk).free
-    filler.write_bytes(bytes(max(0, free - 40_000)))  # room for the config and the metrics, not for a checkpoint
-    line = the_last_line(finish(start(*arguments, "STEPS=3")))
-    assert "full" in line or "No space left on device" in line
-    assert str(run) in line
-    assert final_state(run)[0] == 1
-    filler.unlink()
-    assert call(capfd, *arguments, "STEPS=3").code == 0
-    train(tmp_path / "straight", *ES, *NO_EVALUATORS, "cells.LSTM.size=24", *OFTEN, "STEPS=3")
-    assert_same_run(run, tmp_path / "straight")
+def test_a_disk_that_fills_while_a_run_is_under_way(small_disk: Path, finished: Path, straight: Path, capfd):
+    run = Path(shutil.copytree(finished, small_disk / "run"))
+    room = shutil.disk_usage(small_disk).free - 40_000  # the rest is enough for the config, not for a checkpoint
+    (small_disk / "filler").write_bytes(bytes(room))
+    process = start("train", *TINY, *ES, *NO_EVALUATORS, "STEPS=5", *OFTEN, "--run_dir", run)
+    line = the_last_line(finish(process))
+    assert line.startswith(
+        f"{run / 'checkpoints'}: a checkpoint could not be written (the disk is full); the one of step 3"
+    )
+    (small_disk / "filler").unlink()
+    goes_on_from(3, run, straight, capfd)
 
 
 # Meta-gradients that are not finite.
@@ -387,8 +374,8 @@ def test_meta_gradients_that_are_never_finite_end_the_run(method, poison, tmp_pa
     outcome = call(capfd, *arguments, "train.max_non_finite=3", "train.checkpoint_every=2")
     line = the_last_line(outcome)
     assert line == (
-        "the last 3 meta-gradients up to step 3 were not finite, so meta-training has stopped; the checkpoint of step 2 "
-        "is intact: lower the learning rate or clip the meta-gradient (optax.clip_by_global_norm), or raise "
+        "the last 3 meta-gradients up to step 3 were not finite, so meta-training has stopped; the checkpoint of step "
+        "2 is intact: lower the learning rate or clip the meta-gradient (optax.clip_by_global_norm), or raise "
         "train.max_non_finite"
     )
     entries = metrics(tmp_path / "run")

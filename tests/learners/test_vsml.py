@@ -23,6 +23,8 @@ from vsml.sparsity import Dense
 from vsml.tasks.base import TaskSpec
 
 NUM_INPUTS, NUM_CLASSES, LENGTH = 4, 3, 4
+# Numbers are tested, not speed: without LLVM's optimisation programs compile in half the time.
+QUICK = {"xla_backend_optimization_level": 0}
 
 # ---------------------------------------------------------------------------------------------------------- sizes
 
@@ -66,22 +68,24 @@ def test_number_of_parameter_sets(sharing, sets):
 
 def test_sets_are_drawn_independently():
     learner = VSML(LSTM(), sharing=Layerwise(), hidden=(2,))
-    gates = learner.init(jax.random.key(0), TaskSpec((4,), 3, length=1))["gates"]["w"]
-    assert not jnp.any(gates[0] == gates[1])
+    params = jax.jit(lambda: learner.init(jax.random.key(0), TaskSpec((4,), 3, length=1)))()
+    gates = np.asarray(params["gates"]["w"])
+    assert not np.any(gates[0] == gates[1])
 
 
 def test_initial_state_is_shared_by_the_batch_but_not_by_lifetimes():
     learner, spec = VSML(LSTM(), hidden=(2,)), TaskSpec((4,), 3, length=1, batch=3)
-    one, other = (learner.initial_state(None, jax.random.key(seed), spec) for seed in (0, 1))
+    draw = jax.jit(lambda seed: learner.initial_state(None, jax.random.key(seed), spec))
+    one, other = (jax.tree.map(np.asarray, draw(seed)) for seed in (0, 1))
     for cell, cell_of_other, (units, fan_in) in zip(one["cells"], other["cells"], [(8, 4), (6, 2)], strict=True):
         assert cell["c"].shape == cell["h"].shape == (3, 16, units)
-        np.testing.assert_array_equal(cell["c"], jnp.broadcast_to(cell["c"][:1], cell["c"].shape))
-        assert not jnp.any(cell["c"][:, :8] == cell_of_other["c"][:, :8])
-        assert jnp.all(cell["c"][:, :8] != 0)
-        assert not jnp.any(cell["c"][:, 8:])
-        assert not jnp.any(cell["h"])
-        assert jnp.max(jnp.abs(cell["c"])) <= 2 / fan_in**0.5  # cut at two standard deviations
-    assert not any(jnp.any(leaf) for leaf in jax.tree.leaves((one["input"], one["backward"])))
+        np.testing.assert_array_equal(cell["c"], np.broadcast_to(cell["c"][:1], cell["c"].shape))
+        assert not np.any(cell["c"][:, :8] == cell_of_other["c"][:, :8])
+        assert np.all(cell["c"][:, :8] != 0)
+        assert not np.any(cell["c"][:, 8:])
+        assert not np.any(cell["h"])
+        assert np.max(np.abs(cell["c"])) <= 2 / fan_in**0.5  # cut at two standard deviations
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves((one["input"], one["backward"])))
 
 
 # ------------------------------------------------------------------------------------------------- the plain twin
@@ -173,7 +177,7 @@ def _lifetime(learner: VSML, batch: int, length: int = LENGTH) -> tuple[Any, Any
     return _parameters(learner, spec), _state(learner, spec), x, y
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
 def _run(learner: VSML, params: Any, state: Any, x: Any, y: Any) -> tuple[Any, Any]:
     return jax.lax.scan(lambda s, example: learner.step(params, s, *example), state, (x, y))
 
@@ -335,12 +339,12 @@ def test_one_sub_rnn_is_a_meta_rnn(reduction, recirculate):
 
         # An ordinary LSTM: u = [h, input, silence, last error, last label, silence]; read out by a linear head.
         gates, out, back = (
-            jax.tree.map(lambda leaf: leaf[0], params[name]) for name in ("gates", "forward", "backward")
+            jax.tree.map(lambda leaf: np.asarray(leaf)[0], params[name]) for name in ("gates", "forward", "backward")
         )
-        h, c = (state["cells"][0][name][0, :, 0] for name in "hc")
+        h, c = (np.asarray(state["cells"][0][name])[0, :, 0] for name in "hc")
         error, label, output, returned = 0.0, 0.0, np.zeros(3), np.zeros(3)
         expected = []
-        for x_t, y_t in zip(x.ravel(), y.ravel(), strict=True):
+        for x_t, y_t in zip(np.ravel(x), np.ravel(y), strict=True):
             last_output = output[2] if recirculate else 0.0
             own = returned[1:] if recirculate else np.zeros(2)
             u = np.array([x_t, *own, error, label, last_output])

@@ -25,6 +25,8 @@ from vsml.training.lifetimes import TaskLifetimes
 
 LENGTH, MEMBERS = 10, 3
 GIBIBYTE = 2**30
+# Numbers are tested, not speed: without LLVM's optimisation programs compile in half the time.
+QUICK = {"xla_backend_optimization_level": 0}
 
 SMALL = TaskLifetimes(
     VSML(LSTM(size=4, gate_offset=1.0), message_size=3, micro_ticks=1, reduction="sqrt"),
@@ -65,13 +67,15 @@ def _moved(params: Any, along: Any, size: float) -> Any:
     return jax.tree.map(lambda p, d: p + size * d, params, along)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _gradient(bptt: BPTT, lifetimes: TaskLifetimes, params: Any, keys: Any) -> Any:
+def _estimate(bptt: BPTT, lifetimes: TaskLifetimes, params: Any, keys: Any) -> Any:
     gradient, _, metrics = bptt.gradient(params, bptt.init(params, keys, lifetimes), keys, lifetimes)
     return gradient, metrics
 
 
-@jax.jit
+_gradient = jax.jit(_estimate, static_argnums=(0, 1), compiler_options=QUICK)
+
+
+@functools.partial(jax.jit, compiler_options=QUICK)
 def _gradient_of_each(params: Any, keys: Any) -> Any:
     """Of the small lifetimes, one by one and without rematerialisation: leaves [members, ...]."""
     return jax.lax.map(lambda key: jax.grad(lambda p: SMALL.loss(p, key)[0])(params), keys)
@@ -84,7 +88,7 @@ def _pairs(one: Any, other: Any) -> Any:
     return [(jax.tree_util.keystr(path), a, b) for (path, a), b in zip(with_paths, jax.tree.leaves(other), strict=True)]
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
 def _mean_loss(lifetimes: TaskLifetimes, params: Any, keys: Any) -> Any:
     return jnp.mean(jax.lax.map(lambda key: lifetimes.loss(params, key)[0], keys))
 
@@ -171,7 +175,7 @@ def _paper_gradient(length: int) -> tuple[Any, tuple[Any, Any]]:
     lifetimes = TaskLifetimes(VSML(LSTM()), NoiseTasks(784, 10, length), OnlineMean(), data=())
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
     params = jax.eval_shape(lambda k: lifetimes.learner.init(k, lifetimes.tasks.spec), jax.random.key(0))
-    return jax.jit(lambda p, k: _gradient(BPTT(), lifetimes, p, k)), (params, keys)
+    return jax.jit(lambda p, k: _estimate(BPTT(), lifetimes, p, k)), (params, keys)
 
 
 def _planned_bytes(length: int) -> int:

@@ -1,4 +1,6 @@
 """metrics.jsonl and TensorBoard's event files, read back by TensorBoard's own reader."""
+# pyright: reportAttributeAccessIssue=false
+# (the protocol buffers of tensorboardX make their classes when imported)
 
 from __future__ import annotations
 
@@ -201,7 +203,8 @@ def test_the_config_is_there_as_text_and_for_comparison(resumed: Path):
     read = events(resumed)
     (text,) = read.Tensors("config.gin/text_summary")
     shown = text.tensor_proto.string_val[0].decode()
-    assert [line.removeprefix("    ") for line in shown.splitlines()] == (resumed / "config.gin").read_text().splitlines()
+    lines = [line.removeprefix("    ") for line in shown.splitlines()]
+    assert lines == (resumed / "config.gin").read_text().splitlines()
     assert set(read.Tags()["tensors"]) >= {"config.gin/text_summary"}
     content = read.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     hparams = plugin_hparams_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
@@ -219,4 +222,5 @@ def test_the_end_of_a_run_stands_beside_its_hyperparameters(resumed: Path):
     assert values(resumed, "meta_train/loss") == [(6, pytest.approx(last["loss"], rel=1e-6))]
     content = read.SummaryMetadata("_hparams_/experiment").plugin_data.content
     infos = plugin_hparams_pb2.HParamsPluginData.FromString(content).experiment.metric_infos
-    assert [(info.name.group, info.name.tag) for info in infos] == [("", "meta_train/loss"), ("", "meta_train/accuracy")]
+    named = [(info.name.group, info.name.tag) for info in infos]
+    assert named == [("", "meta_train/loss"), ("", "meta_train/accuracy")]

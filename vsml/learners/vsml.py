@@ -128,10 +128,9 @@ class VSML(Learner):
         """Random cell states, the same for all B examples of a batch, and silent messages.
 
         Returns:
-          `cells`: per layer a cell state with leaves [B, n, units]; `input` [B, message_size, inputs] and `backward`,
-            per
-          layer [B, message_size, neurons behind it]: the messages in flight between two examples. The outermost ones
-          hold only the channels that are ever used (all of them if `recirculate`).
+          `cells`: per layer a cell state with leaves [B, n, units]. `input` [B, message_size, inputs] and `backward`,
+          per layer [B, message_size, neurons behind it]: the messages in flight between two examples. The outermost
+          ones hold only the channels that are ever used (all of them if `recirculate`).
         """
         wirings = self.wirings(spec)
         keys = jax.random.split(key, self.num_layers)

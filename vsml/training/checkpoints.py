@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import errno
 import gc
+import inspect
 import logging
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +27,7 @@ from vsml.errors import UserError
 
 KEEP_NEWEST = 2
 AFTERMATH_SECONDS = 0.2
-"""After this, reads that were under way when another one failed have printed what they have to say."""
+"""So long after a failure, reads and writes that were under way beside it have ended too."""
 
 
 def best_of(steps: Sequence[int], losses: Mapping[int, float]) -> int | None:
@@ -61,8 +61,13 @@ class Checkpoints:
 
     def __init__(self, directory: Path, read_only: bool = False):
         """Opens (and, unless `read_only`, creates) a directory of checkpoints."""
-        # Orbax narrates every save, and adds to what it raises; that is for us to tell.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        # Orbax narrates every save; and where one fails, its coroutines and threads say so in hundreds of lines beside
+        # the one error that is raised.
+        for chatty in ("absl", "asyncio"):
+            logging.getLogger(chatty).setLevel(logging.CRITICAL)
+        self._hook, self._hook_before = _without_leftovers(sys.unraisablehook), sys.unraisablehook
+        sys.unraisablehook = self._hook
+        self._failed = False
         self.directory = directory.absolute()
         self._losses: dict[int, float] = {}
         options = ocp.CheckpointManagerOptions(
@@ -135,16 +140,15 @@ class Checkpoints:
           UserError: shapes, types or keys differ from what was saved, or the files are damaged.
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        with _silence():
-            try:
-                self._check_form(step, abstract)
-                restored = self._manager.restore(
-                    step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
-                )
-                return restored["state"], restored["meta"]
-            except Exception as error:
-                cause = _one_line(error)
-            time.sleep(AFTERMATH_SECONDS)
+        try:
+            self._check_form(step, abstract)
+            restored = self._manager.restore(
+                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
+            )
+            return restored["state"], restored["meta"]
+        except Exception as error:
+            cause, self._failed = _one_line(error), True
+        # Raised out here, without what came before: that would keep alive what `close` waits for.
         raise UserError(
             f"{self.directory / str(step)}: this checkpoint cannot be restored ({cause}): was it written by another "
             "experiment, or damaged? Choose another --run_dir, or delete this checkpoint to go on from an older one"
@@ -180,8 +184,15 @@ class Checkpoints:
             self._manager.close()
         except Exception as error:
             raise self._failure(error) from error
+        finally:
+            if self._failed:
+                time.sleep(AFTERMATH_SECONDS)
+                gc.collect()
+            if sys.unraisablehook is self._hook:
+                sys.unraisablehook = self._hook_before
 
     def _failure(self, error: Exception) -> UserError:
+        self._failed = True
         full = (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "no space left" in str(error).lower()
         cause = "the disk is full" if full else _one_line(error)
         newest = self.newest()
@@ -192,16 +203,15 @@ class Checkpoints:
         )
 
 
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Drops what Orbax's coroutines would print beside the error that is raised when a read fails."""
-    before = sys.unraisablehook
-    sys.unraisablehook = lambda unraisable: None
-    try:
-        yield
-        gc.collect()
-    finally:
-        sys.unraisablehook = before
+def _without_leftovers(hook: Callable[[Any], object]) -> Callable[[Any], object]:
+    """A `sys.unraisablehook` that drops what reads and writes of Orbax say which end behind one that failed."""
+
+    def filtered(unraisable: Any) -> None:
+        late = isinstance(unraisable.exc_value, RuntimeError) and str(unraisable.exc_value) == "Event loop is closed"
+        if not late and not inspect.iscoroutine(unraisable.object):
+            hook(unraisable)
+
+    return filtered
 
 
 def _by_name(tree: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,10 +53,9 @@ def meta_test(directory: Path, overrides: Sequence[str], checkpoint: Literal["ne
             f"{directory}: its config names no evaluators: add some, such as EVALUATORS=[@evaluators.OnlineAccuracy()]"
         )
 
-    checkpoints = Checkpoints(run.checkpoints, read_only=True)
-    step = checkpoints.find(checkpoint)
-    params, seconds = _restore(trained.build(), checkpoints, step)
-    checkpoints.close()
+    with closing(Checkpoints(run.checkpoints, read_only=True)) as checkpoints:
+        step = checkpoints.find(checkpoint)
+        params, seconds = _restore(trained.build(), checkpoints, step)
     _check_fit(experiment, params, directory)
 
     if overrides or step != experiment.steps:

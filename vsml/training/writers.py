@@ -169,7 +169,8 @@ class TensorBoard:
         file.add(step, _image(f"{META_TRAIN}/learning_curve", figure))
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
             name = jax.tree_util.keystr(path, simple=True, separator="/")
-            file.add(step, summaries.histogram(f"parameters/{name}", np.asarray(leaf), HISTOGRAM_BINS))
+            values = np.clip(np.asarray(leaf, np.float64), HISTOGRAM_BINS[0], HISTOGRAM_BINS[-1])
+            file.add(step, summaries.histogram(f"parameters/{name}", values, HISTOGRAM_BINS))
 
     def evaluation(self, step: int, evaluation: Evaluation) -> None:
         """Writes the outcome of one evaluator: accuracies, the baselines' beside, and the mean learning curves."""

@@ -1,0 +1,150 @@
+"""Every recipe says what it is for, and runs: parsed, built, meta-trained for two tiny steps, evaluated."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+from runs import call, metrics, summary
+
+from vsml import config as configs
+from vsml.config import gin_root
+
+RECIPES = sorted(path.relative_to(gin_root()).as_posix() for path in (gin_root() / "recipes").rglob("*.gin"))
+MACROS = {
+    *("LEARNER", "CELL", "SHARING", "SPARSITY", "META_OPTIMIZER", "OPTIMIZER", "OBJECTIVE", "TASKS"),
+    *("STEPS", "SEED", "POPULATION", "LENGTH"),
+}
+"""The public ones: the same in every recipe."""
+HEADER = ("Shows", "Expected", "Hardware", "Command", "Overrides")
+
+
+def lines_of_header(recipe: str) -> list[str]:
+    lines = (gin_root() / recipe).read_text().splitlines()
+    return lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]
+
+
+def header(recipe: str) -> dict[str, str]:
+    """The fields of a recipe's header, each on as many lines as it takes."""
+    fields: dict[str, str] = {}
+    for line in lines_of_header(recipe):
+        named = re.match(r"# ([A-Z][a-z]+): +(.+)", line)
+        if named:
+            fields[named[1]] = named[2]
+        elif fields:
+            fields[list(fields)[-1]] += " " + line.removeprefix("#").strip()
+    return fields
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_its_header_says_what_one_wants_to_know(recipe: str):
+    first, *_ = lines_of_header(recipe)
+    assert first.startswith("# ")
+    assert first.endswith("."), "one sentence, which `vsml recipes` shows"
+    fields = header(recipe)
+    assert tuple(fields) == HEADER
+    for name, text in fields.items():
+        assert len(text) > 10, name
+        assert "@@" not in text, f"{name} is not filled in"
+    assert fields["Command"] == f"vsml train {recipe}"
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_it_fits_on_a_screen(recipe: str):
+    lines = (gin_root() / recipe).read_text().splitlines()
+    assert len(lines) <= 60
+    assert max(map(len, lines)) <= 130
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_it_sets_the_public_macros(recipe: str):
+    # The learner of a recipe may have no cells.
+    assert set(configs.load(recipe).json["macros"]) >= MACROS - {"CELL", "SHARING", "SPARSITY"}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_overrides_that_its_header_names_are_understood(recipe: str):
+    words = re.findall(r"[\w./]+\.gin|[\w./]+=[\w.@\[\]()]+", header(recipe)["Overrides"])
+    assert words
+    for word in words:
+        configs.load(recipe, [word.rstrip(".")])
+
+
+SMALL = {
+    "STEPS": "2",
+    "POPULATION": "4",
+    "LENGTH": "3",
+    "evaluators.OnlineAccuracy.lifetimes": "2",
+    "evaluators.Baselines.hidden": "[0]",
+    "evaluators.Baselines.sgd_learning_rates": "[0.01]",
+    "evaluators.Baselines.adam_learning_rates": "[0.001]",
+}
+PUBLISHED = ("MNIST", "FashionMNIST", "KMNIST")
+
+
+def sources_of(config: configs.Config) -> set[str]:
+    return {node.part.name for node in config.nodes if node.part.name.startswith("sources.")}
+
+
+def small(recipe: str) -> list[str]:
+    """Overrides that make a recipe tiny, as far as it has what they name."""
+    config = configs.load(recipe)
+    bound = {binding.name: binding for binding in config.bindings}
+    parts = {node.part.name for node in config.nodes}
+    overrides = [f"{k}={v}" for k, v in SMALL.items() if "." not in k or k.rpartition(".")[0] in parts]
+    lengths = [name for name in bound if name.endswith("tasks.Classification.length") and "/" in name]
+    return [*overrides, *(f"{name}=10" for name in lengths)]
+
+
+def noise_for_data(recipe: str) -> list[str]:
+    """Overrides that put noise in the place of data that would have to be downloaded, of the same shape."""
+    needed = sources_of(configs.load(recipe)) & {f"sources.{name}" for name in PUBLISHED}
+    if not needed:
+        return []
+    bound = [b.name for b in configs.load(recipe).bindings if b.name.endswith("tasks.Classification.source")]
+    return [*(f"{name}=@sources.Random" for name in bound), "sources.Random.num_examples=40"]
+
+
+def check_run(directory: Path, recipe: str) -> None:
+    content = summary(directory)
+    assert (content["recipe"], content["meta_steps"]) == (recipe, 2)
+    (entry,) = metrics(directory)
+    assert entry["step"] == 2
+    assert entry["skipped"] == 0
+    assert entry["update_norm"] > 0
+    assert math.isfinite(entry["loss"])
+    wanted = [evaluator.name for evaluator in configs.load(recipe).build().evaluators]
+    assert list(content["evaluations"]) == wanted
+    for evaluation in content["evaluations"].values():
+        assert 0 <= evaluation["cumulative_accuracy"]["mean"] <= 1
+        assert set(evaluation["baselines"]) == {"best_sgd", "best_adam"}
+
+
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_it_runs(recipe: str, tmp_path: Path, capfd):
+    arguments = [*small(recipe), *noise_for_data(recipe)]
+    outcome = call(capfd, "train", recipe, *arguments, "--run_dir", tmp_path / "run")
+    assert outcome.code == 0, outcome.err
+    check_run(tmp_path / "run", recipe)
+
+
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if "paper/" in recipe])
+def test_a_recipe_of_the_paper_runs_on_the_real_data(recipe: str, data_dir: Path, tmp_path: Path, capfd):
+    """On the test split of MNIST alone, where the training split is not at hand."""
+    arguments = small(recipe)
+    if not (data_dir / "mnist" / "train-images-idx3-ubyte.gz").exists():
+        arguments.append("sources.MNIST.split=test")
+    if not (data_dir / "mnist" / "t10k-images-idx3-ubyte.gz").exists():
+        pytest.skip(f"no MNIST in {data_dir}: put t10k-images-idx3-ubyte.gz and its labels into {data_dir}/mnist")
+    outcome = call(capfd, "train", recipe, *arguments, "--run_dir", tmp_path / "run")
+    assert outcome.code == 0, outcome.err
+    check_run(tmp_path / "run", recipe)
+    assert summary(tmp_path / "run")["num_learned_variables"] == 250_880
+
+
+def test_there_are_recipes():
+    assert {"recipes/quickstart.gin", "recipes/paper/from_scratch_es.gin"} <= set(RECIPES)
