@@ -66,15 +66,16 @@ def train(directory: Path, *arguments: str) -> None:
     assert code == 0, f"exit code {code}"
 
 
-def start(*arguments: str | Path, devices: int = 4, **options: Any) -> subprocess.Popen[str]:
+def start(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.Popen[str]:
     """Runs the command line in a process of its own, with as many virtual devices as this one."""
+    here = {"JAX_NUM_CPU_DEVICES": "4", "PYTHONPATH": str(Path(__file__).parents[1])}
     return subprocess.Popen(
         [sys.executable, "-m", "vsml", *map(str, arguments)],
-        env={**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(Path(__file__).parents[1])},
+        cwd=cwd,
+        env={**os.environ, **here, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **options,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import gzip
-import json
 import re
 import resource
 import shutil
@@ -29,7 +28,6 @@ from runs import (
     finish,
     metrics,
     start,
-    summary,
     train,
 )
 
@@ -148,9 +146,10 @@ def data(tmp_path: Path, monkeypatch) -> Path:
     return folder
 
 
-def test_data_of_ones_own_is_trained_on(data: Path, tmp_path: Path):
-    train(tmp_path / "run", *ES, *NO_EVALUATORS, *of(data), "STEPS=1")
-    assert metrics(tmp_path / "run")[0]["step"] == 1
+def test_data_of_ones_own_is_read(data: Path, capfd):
+    outcome = call(capfd, "train", *TINY, *NO_EVALUATORS, *of(data), "STEPS=1", "--dry_run")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "4x4x1 inputs, 10 classes" in outcome.out
 
 
 @pytest.mark.parametrize("file", ["images.gz", "labels.gz"])
@@ -301,7 +300,8 @@ def test_no_room_for_metrics(run: Path, straight: Path, capfd, monkeypatch):
 
 def test_files_that_may_not_grow(run: Path, straight: Path, capfd):
     """A quota, in a process of its own: not even the config fits."""
-    process = start("train", *TINY, *ES, *NO_EVALUATORS, "STEPS=5", *OFTEN, "--run_dir", run)
+    arguments = ("train", *TINY, *ES, *NO_EVALUATORS, "STEPS=5", *OFTEN, "--run_dir", run)
+    process = start(*arguments, JAX_ENABLE_COMPILATION_CACHE="false")  # half an entry would spoil it for others
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, 1000))
     line = the_last_line(finish(process))
     assert line.startswith(f"{run}/")
@@ -368,9 +368,8 @@ def poison(tmp_path: Path, monkeypatch) -> tuple[str, ...]:
     return ("poison.gin", *NO_EVALUATORS, "train.log_every=1")
 
 
-@pytest.mark.parametrize("method", [(), ES], ids=["bptt", "es"])
-def test_meta_gradients_that_are_never_finite_end_the_run(method, poison, tmp_path: Path, capfd):
-    arguments = ("train", *TINY, *method, *poison, "STEPS=9", "--run_dir", tmp_path / "run")
+def test_meta_gradients_that_are_never_finite_end_the_run(poison, tmp_path: Path, capfd):
+    arguments = ("train", *TINY, *ES, *poison, "STEPS=9", "--run_dir", tmp_path / "run")
     outcome = call(capfd, *arguments, "train.max_non_finite=3", "train.checkpoint_every=2")
     line = the_last_line(outcome)
     assert line == (
@@ -387,7 +386,7 @@ def test_meta_gradients_that_are_never_finite_end_the_run(method, poison, tmp_pa
 
 
 def test_that_is_noticed_without_waiting_for_the_log(poison, tmp_path: Path, capfd):
-    arguments = (*TINY, *poison, "STEPS=50", "train.log_every=50", "train.max_non_finite=4")
+    arguments = (*TINY, *ES, *poison, "STEPS=50", "train.log_every=50", "train.max_non_finite=4")
     line = the_last_line(call(capfd, "train", *arguments, "--run_dir", tmp_path / "run"))
     assert "the last 4 meta-gradients up to step 4 were not finite" in line
     assert "no checkpoint was written yet" in line
@@ -409,22 +408,8 @@ def test_some_that_are_not_finite_are_skipped_and_counted(poison, tmp_path: Path
             assert (entry["parameter_norm"] == before["parameter_norm"]) == (not finite)
             assert (entry["smoothed_loss"] == before["smoothed_loss"]) == (not finite)
     assert 0 < skipped < 12
+    assert f"{skipped} of 12 meta-gradients were not finite and were skipped\n" in outcome.err
     _, (state, _) = final_state(tmp_path / "run")
     assert int(state.skipped) == skipped
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.optimizer))
-
-
-def test_a_diverged_learner_is_shown_not_hidden(poison, tmp_path: Path, capfd):
-    """A summary of a learner whose losses overflow is still JSON."""
-    overrides = (
-        "STEPS=1",
-        "learners.VSML.output_bound=None",
-        "optax.adam.learning_rate=1e38",
-        "OBJECTIVE=@objectives.OnlineMean",
-    )
-    outcome = call(capfd, "train", *TINY, *PLAIN, *overrides, "--run_dir", tmp_path / "run")
-    assert outcome.code == 0
-    text = (tmp_path / "run" / "summary.json").read_text()
-    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    assert 0 <= summary(tmp_path / "run")["evaluations"]["digits_plain"]["cumulative_accuracy"]["mean"] <= 1

@@ -165,6 +165,15 @@ def test_histograms_hold_every_parameter(tmp_path: Path):
     assert read.Histograms("parameters/zero")[0].histogram_value.num == 3
 
 
+def test_parameters_that_have_diverged_are_shown(tmp_path: Path):
+    board = TensorBoard(tmp_path, 0)
+    board.plots(1, np.zeros(3), {"w": jnp.full(4, -3e38)})
+    board.close()
+    (event,) = events(tmp_path / "train").Histograms("parameters/w")
+    assert event.histogram_value.num == 4
+    assert event.histogram_value.max < -1e19
+
+
 def test_learning_curves_are_pictures(tmp_path: Path):
     board = TensorBoard(tmp_path, 0)
     board.plots(1, np.linspace(0, 1, 40), {})

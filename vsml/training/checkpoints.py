@@ -13,6 +13,7 @@ import logging
 import math
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,7 +148,8 @@ class Checkpoints:
             )
             return restored["state"], restored["meta"]
         except Exception as error:
-            cause, self._failed = _one_line(error), True
+            self._note_failure()
+            cause = _one_line(error)
         # Raised out here, without what came before: that would keep alive what `close` waits for.
         raise UserError(
             f"{self.directory / str(step)}: this checkpoint cannot be restored ({cause}): was it written by another "
@@ -191,8 +193,12 @@ class Checkpoints:
             if sys.unraisablehook is self._hook:
                 sys.unraisablehook = self._hook_before
 
-    def _failure(self, error: Exception) -> UserError:
+    def _note_failure(self) -> None:
         self._failed = True
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+
+    def _failure(self, error: Exception) -> UserError:
+        self._note_failure()
         full = (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "no space left" in str(error).lower()
         cause = "the disk is full" if full else _one_line(error)
         newest = self.newest()

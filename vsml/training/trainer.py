@@ -209,8 +209,9 @@ def _meta_train(
                 rate = (done - logged_step) * experiment.population / (now - logged_at)
                 logged_at, logged_step = now, done
                 board.scalars(done, {**scalars, "lifetimes_per_second": rate, "seconds": now - started})
+                skipped = f", {scalars['skipped']} non-finite steps skipped" if scalars["skipped"] else ""
                 bar.set_postfix_str(
-                    f"loss {scalars['loss']:.3f} accuracy {scalars['accuracy']:.3f} {rate:.3g} lifetimes/s",
+                    f"loss {scalars['loss']:.3f} accuracy {scalars['accuracy']:.3f} {rate:.3g} lifetimes/s{skipped}",
                     refresh=False,
                 )
             if done % experiment.max_non_finite == 0 or last:
@@ -222,7 +223,10 @@ def _meta_train(
             if asked_to_stop:
                 _leave(interruption, done, experiment, run, checkpoints)
     checkpoints.wait()
-    return parallel.leave(state), seconds
+    state = parallel.leave(state)
+    if skipped := int(state.skipped):
+        say(f"{skipped} of {experiment.steps} meta-gradients were not finite and were skipped")
+    return state, seconds
 
 
 def _progress_bar(start: int, steps: int) -> tqdm:
