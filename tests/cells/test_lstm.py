@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vsml.cells import LSTM
+from vsml.errors import UserError
 from vsml.sparsity import Dense
 
 SIZE, MESSAGE = 4, 3
@@ -91,6 +92,11 @@ def test_missing_last_channels_are_silent(num_forward, num_backward):
     silent = cell.update(params, state, forward.at[num_forward:].set(0.0), backward.at[num_backward:].set(0.0))
     np.testing.assert_allclose(few["c"], silent["c"], rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(few["h"], silent["h"], rtol=1e-6, atol=1e-6)
+
+
+def test_a_cell_without_units_is_refused():
+    with pytest.raises(UserError, match=r"cells\.LSTM\.size is 0"):
+        LSTM(size=0)
 
 
 @pytest.mark.parametrize("layer_norm", [False, True])

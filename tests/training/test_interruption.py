@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import ES, NO_EVALUATORS, TINY, call, final_state, metrics, summary, train
+from runs import ES, NO_EVALUATORS, TINY, assert_same_run, call, final_state, metrics, summary, train
 
 from vsml.training.interruption import Interrupted, catch_interruption
 from vsml.training.writers import MetricsFile
@@ -67,9 +67,10 @@ def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], Any]) 
 
 @pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_stopped_run_has_saved_its_last_step(number, tmp_path: Path, capfd, monkeypatch, handlers):
-    at_step(monkeypatch, 2, lambda: os.kill(os.getpid(), number))
-    outcome = call(capfd, "train", *TINY, *ARGUMENTS, "--run_dir", tmp_path / "run")
+def test_a_stopped_run_has_saved_its_last_step_and_goes_on(number, tmp_path: Path, capfd, monkeypatch, handlers):
+    with monkeypatch.context() as patch:
+        at_step(patch, 2, lambda: os.kill(os.getpid(), number))
+        outcome = call(capfd, "train", *TINY, *ARGUMENTS, "--run_dir", tmp_path / "run")
     name, code = SIGNALS[number]
     assert outcome.code == code
     assert handlers == []
@@ -79,6 +80,9 @@ def test_a_stopped_run_has_saved_its_last_step(number, tmp_path: Path, capfd, mo
     assert outcome.out == ""
     assert final_state(tmp_path / "run")[0] == 3  # the step under way when the signal came is noticed at its end
     assert not (tmp_path / "run" / "summary.json").exists()
+    for directory in (tmp_path / "run", tmp_path / "straight"):
+        train(directory, *ARGUMENTS)
+    assert_same_run(tmp_path / "run", tmp_path / "straight")
 
 
 @pytest.mark.usefixtures("compiled")

@@ -126,6 +126,13 @@ def test_the_count_in_a_row_starts_again_and_the_other_does_not(run):
     assert state.step == 9
 
 
+def test_a_row_long_enough_to_stop_at_waits_to_be_seen(run):
+    for _ in range(EXPERIMENT.max_non_finite):
+        run.step(*BAD["both"])
+    state, _ = run.step([1.0, 1.0], [1.0, 1.0])
+    assert state.skipped_in_row == state.skipped == EXPERIMENT.max_non_finite
+
+
 def test_smoothed_loss_starts_as_a_plain_mean(run):
     losses = np.random.default_rng(0).uniform(0, 4, 60)
     smoothed = [run.step([loss, loss], [0.0, 0.0])[0].smoothed_loss for loss in losses]

@@ -77,19 +77,18 @@ def uninterrupted(compiled: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     return directories
 
 
-def test_a_run_stopped_by_every_signal_ends_like_one_never_stopped(uninterrupted: dict[str, Path], tmp_path: Path):
+def test_a_run_asked_to_stop_and_then_killed_ends_like_one_left_alone(uninterrupted: dict[str, Path], tmp_path: Path):
     run = tmp_path / "run"
     arguments = command(run, f"STEPS={STEPS}", *EVERY_STEP)
     chance = random.Random(0)
-    for number, code, name in ((signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")):
-        ended, message = stopped(arguments, run, number, chance)
-        done = metrics(run)[-1]["step"]
-        assert ended == code
-        assert message == (
-            f"vsml: stopped by {name} after {done} of {STEPS} meta-steps; all is saved in {run}: "
-            "run the same command again to go on"
-        )
-        assert final_state(run)[0] == done  # the very last step, whatever the cadence
+    ended, message = stopped(arguments, run, signal.SIGTERM, chance)
+    done = metrics(run)[-1]["step"]
+    assert ended == 143
+    assert message == (
+        f"vsml: stopped by SIGTERM after {done} of {STEPS} meta-steps; all is saved in {run}: "
+        "run the same command again to go on"
+    )
+    assert final_state(run)[0] == done
     ended, _ = stopped(arguments, run, signal.SIGKILL, chance)
     assert ended == -signal.SIGKILL
     assert metrics(run)[-1]["step"] < STEPS
@@ -99,13 +98,15 @@ def test_a_run_stopped_by_every_signal_ends_like_one_never_stopped(uninterrupted
     assert_same_run(run, uninterrupted["bptt"])
 
 
-def test_a_killed_run_of_evolution_strategies_ends_like_one_never_killed(
-    uninterrupted: dict[str, Path], tmp_path: Path
-):
+def test_a_run_killed_while_it_saves_ends_like_one_never_killed(uninterrupted: dict[str, Path], tmp_path: Path):
     run = tmp_path / "run"
     arguments = command(run, *ES, f"STEPS={STEPS}", *EVERY_STEP)
-    ended, _ = stopped(arguments, run, signal.SIGKILL, random.Random(1))
-    assert ended == -signal.SIGKILL
+    process = start(*arguments)
+    until_logged(process, run, 3)
+    while process.poll() is None and not list((run / "checkpoints").glob("*tmp*")):  # there for some milliseconds
+        pass
+    process.kill()
+    assert finish(process).code == -signal.SIGKILL
     last = finish(start(*arguments))
     assert last.code == 0, last.err
     assert_same_run(run, uninterrupted["es"])

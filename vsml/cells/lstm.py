@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from vsml.cells.base import Cell
 from vsml.cells.heads import heard_columns, init_heads, linear, reduced_message, truncated_normal
+from vsml.errors import UserError
 from vsml.sparsity.base import Reduce
 from vsml.types import Array, Key, Params, State
 
@@ -37,6 +38,10 @@ class LSTM(Cell):
     size: int = 16
     gate_offset: float = 5.0
     layer_norm: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise UserError(f"cells.LSTM.size is {self.size}: set it to 1 or more")
 
     def init(self, key: Key, message_size: int) -> Params:
         gates_key, heads_key = jax.random.split(key)

@@ -146,16 +146,19 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 
 def parts(axis: str | None = None) -> list[Part]:
-    """The parts of one axis (`optax` is one too), or of all axes but optax.
+    """The parts of one axis (`optax` is one too, `train` the experiment itself), or of all axes but optax.
 
     Raises:
       UserError: for an unknown axis.
     """
-    if axis is not None and axis not in (*AXES, "optax"):
-        near = suggest(axis, (*AXES, "optax")) or f"; the axes are {', '.join((*AXES, 'optax'))}"
+    axes = (*AXES, "optax", ROOT)
+    if axis is not None and axis not in axes:
+        near = suggest(axis, axes) or f"; the axes are {', '.join(axes)}"
         raise UserError(f"there is no axis {axis}{near}")
     if axis == "optax":
         return [part for name in _optax_names() if (part := _optax(name)) is not None]
+    if axis == ROOT:
+        return [_shipped()[ROOT]]
     return [part for name, part in _shipped().items() if name != ROOT and axis in (None, name.partition(".")[0])]
 
 

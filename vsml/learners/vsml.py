@@ -93,6 +93,11 @@ class VSML(Learner):
                 f"learners.VSML.output_channel is {self.output_channel}, but messages have channels "
                 f"0..{self.message_size - 1}: choose one of these"
             )
+        for name in ("random_share", "merge_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"learners.VSML.{name} is {getattr(self, name)}: set it between 0 and 1")
+        if any(size < 1 for size in self.hidden):
+            raise UserError(f"learners.VSML.hidden is {list(self.hidden)}: give every hidden layer 1 neuron or more")
         if self.micro_ticks < 1:
             raise UserError(f"learners.VSML.micro_ticks is {self.micro_ticks}: set it to 1 or more")
         if isinstance(self.sparsity, tuple) and len(self.sparsity) != self.num_layers:

@@ -22,7 +22,7 @@ class Last(Objective):
     """Mean cross-entropy over the last `count` steps of a lifetime, where the mask is 1.
 
     Attributes:
-      count: how many of the last steps count.
+      count: how many of the last steps count; all of them where it is the length of a lifetime or more.
     """
 
     count: int = 1

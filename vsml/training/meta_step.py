@@ -54,26 +54,28 @@ def member_keys(key: Key, first: Array | int, count: int) -> Key:
 def build_meta_step(experiment: Experiment, num_devices: int) -> PerDevice:
     """The per-device function of one meta-step.
 
-    A non-finite loss or meta-gradient leaves parameters and optimizer as they were and is counted.
+    A non-finite loss or meta-gradient leaves parameters, optimizer and estimator as they were and is counted.
     """
     members = experiment.population // num_devices
 
     def meta_step(state: TrainState, estimator: Any, data: Any) -> tuple[TrainState, Any, Metrics]:
         key = jax.random.fold_in(run_key(experiment, 2), state.step)
         keys = member_keys(key, device_index() * members, members)
-        gradient, estimator, metrics = experiment.meta_optimizer.gradient(
+        gradient, new_estimator, metrics = experiment.meta_optimizer.gradient(
             state.params, estimator, keys, _lifetimes(experiment, data)
         )
         gradient, metrics = mean_over_devices((gradient, metrics))
         updates, optimizer = experiment.optimizer.update(gradient, state.optimizer, state.params)
         gradient_norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(gradient_norm) & jnp.isfinite(metrics["loss"])
+        # A row that is long enough to stop at stays until the trainer looks.
+        stuck = state.skipped_in_row >= experiment.max_non_finite
         new = TrainState(
             step=state.step + 1,
             params=_choose(finite, optax.apply_updates(state.params, updates), state.params),
             optimizer=_choose(finite, optimizer, state.optimizer),
             skipped=state.skipped + ~finite,
-            skipped_in_row=jnp.where(finite, 0, state.skipped_in_row + 1),
+            skipped_in_row=jnp.where(finite & ~stuck, 0, state.skipped_in_row + ~finite),
             smoothed_loss=_smooth(state, metrics["loss"], finite),
         )
         metrics |= {
@@ -84,7 +86,7 @@ def build_meta_step(experiment: Experiment, num_devices: int) -> PerDevice:
             "skipped_in_row": new.skipped_in_row,
             "smoothed_loss": new.smoothed_loss,
         }
-        return new, estimator, metrics
+        return new, _choose(finite, new_estimator, estimator), metrics
 
     return meta_step
 

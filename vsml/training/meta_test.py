@@ -49,9 +49,7 @@ def meta_test(directory: Path, overrides: Sequence[str], checkpoint: Literal["ne
     tested = configs.load(str(run.config_gin), overrides)
     experiment = tested.build()
     if not experiment.evaluators:
-        raise UserError(
-            f"{directory}: its config names no evaluators: add some, such as EVALUATORS=[@evaluators.OnlineAccuracy()]"
-        )
+        raise UserError(f"{directory}: its config names no evaluators: add some, as evaluators/paper.gin does")
 
     with closing(Checkpoints(run.checkpoints, read_only=True)) as checkpoints:
         step = checkpoints.find(checkpoint)

@@ -222,7 +222,7 @@ def _meta_train(
                 save(done, float(parallel.fetch(metrics["smoothed_loss"])))
             if asked_to_stop:
                 _leave(interruption, done, experiment, run, checkpoints)
-    checkpoints.wait()
+        checkpoints.wait()
     state = parallel.leave(state)
     if skipped := int(state.skipped):
         say(f"{skipped} of {experiment.steps} meta-gradients were not finite and were skipped")
