@@ -116,22 +116,26 @@ def test_a_run_killed_while_it_saves_ends_like_one_never_killed(uninterrupted: d
 @pytest.mark.parametrize("method", METHODS)
 def test_five_kills_at_any_moment(method: str, uninterrupted: dict[str, Path], tmp_path: Path):
     """Also before the first meta-step, while programs are compiled and while checkpoints are looked for."""
-    run = tmp_path / "run"
-    arguments = command(run, *METHODS[method], f"STEPS={STEPS}", *EVERY_STEP, "train.plot_every=3")
+    overrides = (*METHODS[method], f"STEPS={STEPS}", *EVERY_STEP, "train.plot_every=3")
     chance = random.Random(method)
-    took = None
-    for _ in range(5):
-        if took is None:  # one kill while training, which says how long a start takes here
-            began = time.monotonic()
-            ended, _ = stopped(arguments, run, signal.SIGKILL, chance)
-            took = time.monotonic() - began
-        else:
-            process = start(*arguments)
-            time.sleep(chance.uniform(0.3, 1.1) * took)
-            process.kill()
-            ended = finish(process).code
-        assert ended == -signal.SIGKILL
-    last = finish(start(*arguments))
+    run, kills = tmp_path / "run", 0
+    began = time.monotonic()
+    ended, _ = stopped(command(run, *overrides), run, signal.SIGKILL, chance)  # says how long a start takes here
+    took = time.monotonic() - began
+    while True:
+        assert ended in (0, -signal.SIGKILL)
+        kills += ended == -signal.SIGKILL
+        if ended == 0:  # came to its end before the kill: the remaining ones are for another run
+            assert_same_run(run, uninterrupted[method])
+            run = tmp_path / f"run_after_{kills}_kills"
+            took *= 0.8
+        if kills == 5:
+            break
+        process = start(*command(run, *overrides))
+        time.sleep(chance.uniform(0.3, 1.1) * took)
+        process.kill()
+        ended = finish(process).code
+    last = finish(start(*command(run, *overrides)))
     assert last.code == 0, last.err
     assert_same_run(run, uninterrupted[method])
 
