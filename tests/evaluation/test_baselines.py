@@ -62,7 +62,7 @@ def test_the_best_is_gradient_descent_by_itself_on_the_same_lifetimes():
 
 def test_the_best_of_all_contenders_is_chosen():
     baselines = Baselines(hidden=(7, 0), sgd_learning_rates=(0.002, 0.05), adam_learning_rates=(0.01,))
-    tasks, rates = Digits(20), np.float32(baselines.sgd_learning_rates)
+    tasks, rates = Digits(20), np.asarray(baselines.sgd_learning_rates, np.float32)
     best = baselines.run(tasks, lifetimes=5, seed=3)["best_sgd"]
     means = {}
     for hidden in baselines.hidden:
