@@ -17,7 +17,7 @@ SIZE, MESSAGE = 4, 3
 def _cell_and_params(layer_norm: bool = False, gate_offset: float = 1.0):
     cell = LSTM(size=SIZE, gate_offset=gate_offset, layer_norm=layer_norm)
     rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(lambda key: cell.init(key, MESSAGE), jax.random.key(0))
+    shapes = jax.eval_shape(lambda key: cell.init(key, MESSAGE, MESSAGE), jax.random.key(0))
     return cell, jax.tree.map(lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape), jnp.float32), shapes)
 
 
@@ -26,7 +26,7 @@ def _normal(*shape: int):
 
 
 def test_shapes_and_scale_of_fresh_parameters():
-    params = LSTM(size=64, layer_norm=True).init(jax.random.key(0), message_size=32)
+    params = LSTM(size=64, layer_norm=True).init(jax.random.key(0), heard=32, sent=32)
     shapes = jax.tree.map(lambda leaf: leaf.shape, params)
     head = {"w": (32, 64), "b": (32,), "scale": (32,), "offset": (32,)}
     assert shapes == {"gates": {"w": (256, 128), "b": (256,)}, "forward": head, "backward": head}
@@ -41,6 +41,12 @@ def test_shapes_and_scale_of_fresh_parameters():
         assert jnp.all(params[name]["scale"] == 1)
         assert not jnp.any(params[name]["offset"])
     assert not jnp.any(params["forward"]["w"] == params["backward"]["w"])
+
+
+def test_more_channels_heard_than_sent():
+    params = jax.eval_shape(lambda key: LSTM(size=5).init(key, heard=7, sent=3), jax.random.key(0))
+    assert params["gates"]["w"].shape == (20, 5 + 2 * 7)
+    assert params["forward"]["w"].shape == params["backward"]["w"].shape == (3, 5)
 
 
 def test_initial_state():
@@ -75,7 +81,7 @@ def test_one_tick_by_hand():
 
 def test_a_fresh_cell_of_the_paper_hardly_forgets_and_hardly_writes():
     cell = LSTM()
-    params = cell.init(jax.random.key(0), message_size=8)
+    params = cell.init(jax.random.key(0), heard=8, sent=8)
     state = cell.initial_state(jax.random.key(1), units=50, fan_in=50, random_share=0.5)
     new = cell.update(params, state, _normal(8, 50), _normal(8, 50))
     # Pre-activations beyond 3 are rare: sig(5 - 3) > .88 is kept, less than sig(-5 + 3) < .12 is written.
@@ -105,7 +111,7 @@ def test_messages_reduced_after_the_heads(layer_norm, reduction):
     """However a cell orders its arithmetic, every sub-RNN has its message, and these are what is reduced."""
     cell, params = _cell_and_params(layer_norm)
     num_inputs, num_outputs = 5, 2
-    wiring = Dense().wire(num_inputs, num_outputs, reduction)
+    wiring = Dense().wire((num_inputs,), (num_outputs,), reduction)
     state = {"h": _normal(SIZE, 10), "c": _normal(SIZE, 10)}
     silence = jnp.zeros((MESSAGE, 10))
     sent = cell.messages(params, state, silence, silence, wiring.reduce_forward, wiring.reduce_backward)

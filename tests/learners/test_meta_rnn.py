@@ -92,4 +92,4 @@ def test_error_is_the_gradient_of_the_loss():
 @pytest.mark.parametrize("field", ["hidden_size", "micro_ticks", "output_bound"])
 def test_refuses_sizes_below_one(field):
     with pytest.raises(UserError, match=rf"learners\.MetaRNN\.{field} is 0"):
-        MetaRNN(**{field: 0})
+        MetaRNN(**{field: 0})  # pyright: ignore[reportArgumentType]

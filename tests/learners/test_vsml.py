@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import random
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pairwise import pairwise
 from twin import cells_of, plain_lifetime
 
 from vsml.cells import LSTM
@@ -107,24 +107,6 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
 }
 
 
-def _pairwise(options: dict[str, tuple[Any, ...]]) -> list[dict[str, Any]]:
-    """A few choices that together hold every pair of values of every two options: greedy, the same at every call."""
-    draw = random.Random(0)
-    missing = {
-        ((a, i), (b, j))
-        for a, b in itertools.combinations(options, 2)
-        for i, j in itertools.product(range(len(options[a])), range(len(options[b])))
-    }
-    chosen = []
-    while missing:
-        candidates = [{name: draw.randrange(len(values)) for name, values in options.items()} for _ in range(300)]
-        covered = [set(itertools.combinations(candidate.items(), 2)) & missing for candidate in candidates]
-        best = max(range(len(candidates)), key=lambda n: len(covered[n]))
-        missing -= covered[best]
-        chosen.append({name: options[name][index] for name, index in candidates[best].items()})
-    return chosen
-
-
 def _learner(choice: dict[str, Any]) -> VSML:
     return VSML(
         cell=LSTM(size=4, gate_offset=choice["gate_offset"], layer_norm=choice["layer_norm"]),
@@ -183,7 +165,7 @@ def _run(learner: VSML, params: Any, state: Any, x: Any, y: Any) -> tuple[Any, A
 
 
 @pytest.mark.parametrize(
-    "choice", _pairwise(OPTIONS), ids=lambda choice: "-".join(getattr(v, "__name__", str(v)) for v in choice.values())
+    "choice", pairwise(OPTIONS), ids=lambda choice: "-".join(getattr(v, "__name__", str(v)) for v in choice.values())
 )
 def test_equals_the_plain_twin(choice):
     learner = _learner(choice)
@@ -225,7 +207,7 @@ def test_the_twin_tells_every_option(name):
 
 
 def test_a_batch_of_streams_without_merging_is_that_many_lifetimes():
-    learner = _learner({**_pairwise(OPTIONS)[0], "merge_share": 0.0})
+    learner = _learner({**pairwise(OPTIONS)[0], "merge_share": 0.0})
     params, state, x, y = _lifetime(learner, batch=3)
     _, together = _run(learner, params, state, x, y)
     for member in range(3):

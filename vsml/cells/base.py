@@ -8,17 +8,30 @@ maps over long contiguous rows, which is what processors are fast at.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from vsml.sparsity.base import Reduce
 from vsml.types import Array, Key, Params, State
 
 
 class Cell(ABC):
-    """What one sub-RNN computes: new state from old state and incoming messages, outgoing messages from the state."""
+    """What one sub-RNN computes: new state from old state and incoming messages, outgoing messages from the state.
+
+    Attributes:
+      sends_before_update: whether the messages of a visit are read from the state before its last micro tick instead of
+        after it: a sub-RNN then sends with what it knew, and learns.
+    """
+
+    sends_before_update: ClassVar[bool] = False
 
     @abstractmethod
-    def init(self, key: Key, message_size: int) -> Params:
-        """Draws one set of meta-parameters."""
+    def init(self, key: Key, heard: int, sent: int) -> Params:
+        """Draws one set of meta-parameters.
+
+        Args:
+          heard: channels of a message that is heard, in either direction.
+          sent: channels of a message that is sent.
+        """
 
     @abstractmethod
     def initial_state(self, key: Key, units: int, fan_in: int, random_share: float) -> State:
@@ -39,7 +52,7 @@ class Cell(ABC):
         """One micro tick.
 
         Args:
-          forward_in, backward_in: [channels, units]. Where there are fewer channels than `message_size`, the missing
+          forward_in, backward_in: [channels, units]. Where there are fewer channels than `heard`, the missing
             last ones are silent: a cell skips their arithmetic.
         """
 

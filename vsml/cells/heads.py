@@ -31,20 +31,20 @@ def linear(key: Key, num_outputs: int, num_inputs: int) -> Params:
     }
 
 
-def init_heads(key: Key, size: int, message_size: int, layer_norm: bool) -> Params:
-    """Parameters of a forward and a backward head, size -> message_size each."""
+def init_heads(key: Key, size: int, sent: int, layer_norm: bool) -> Params:
+    """Parameters of a forward and a backward head, size -> sent each."""
     heads = {}
     for name, head_key in zip(("forward", "backward"), jax.random.split(key), strict=True):
-        heads[name] = linear(head_key, message_size, size)
+        heads[name] = linear(head_key, sent, size)
         if layer_norm:
-            heads[name] |= {"scale": jnp.ones((message_size,)), "offset": jnp.zeros((message_size,))}
+            heads[name] |= {"scale": jnp.ones((sent,)), "offset": jnp.zeros((sent,))}
     return heads
 
 
 def heard_columns(weights: Array, size: int, num_forward: int, num_backward: int) -> Array:
-    """The columns of [n, size + 2 * message_size] weights that meet the state and the channels that are not silent."""
-    message_size = (weights.shape[1] - size) // 2
-    start = size + message_size
+    """The columns of [n, size + 2 * heard] weights that meet the state and the channels that are not silent."""
+    heard = (weights.shape[1] - size) // 2
+    start = size + heard
     return jnp.concatenate([weights[:, : size + num_forward], weights[:, start : start + num_backward]], axis=1)
 
 
@@ -57,12 +57,12 @@ def reduced_message(head: Params, output: Array, reduce: Reduce) -> Array:
       reduce: linear reduction [n, units] -> [n, neurons].
 
     Returns:
-      [message_size, neurons].
+      [sent, neurons].
     """
     if "scale" not in head:
-        return head["w"] @ reduce(output) + head["b"][:, None] * reduce.total
-    sent = head["w"] @ output + head["b"][:, None]
-    mean = jnp.mean(sent, axis=0, keepdims=True)
-    variance = jnp.mean(jnp.square(sent - mean), axis=0, keepdims=True)
-    normed = (sent - mean) * jax.lax.rsqrt(variance + LAYER_NORM_EPSILON)
+        return head["w"] @ reduce(output) + jnp.outer(head["b"], jnp.asarray(reduce.total))
+    message = head["w"] @ output + head["b"][:, None]
+    mean = jnp.mean(message, axis=0, keepdims=True)
+    variance = jnp.mean(jnp.square(message - mean), axis=0, keepdims=True)
+    normed = (message - mean) * jax.lax.rsqrt(variance + LAYER_NORM_EPSILON)
     return reduce(normed * head["scale"][:, None] + head["offset"][:, None])

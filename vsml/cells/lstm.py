@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from vsml.cells.base import Cell
-from vsml.cells.heads import heard_columns, init_heads, linear, reduced_message, truncated_normal
+from vsml.cells.heads import heard_columns, init_heads, linear, reduced_message
+from vsml.cells.vector import partly_random
 from vsml.errors import UserError
 from vsml.sparsity.base import Reduce
 from vsml.types import Array, Key, Params, State
@@ -43,21 +44,17 @@ class LSTM(Cell):
         if self.size < 1:
             raise UserError(f"cells.LSTM.size is {self.size}: set it to 1 or more")
 
-    def init(self, key: Key, message_size: int) -> Params:
+    def init(self, key: Key, heard: int, sent: int) -> Params:
         gates_key, heads_key = jax.random.split(key)
         return {
-            "gates": linear(gates_key, 4 * self.size, self.size + 2 * message_size),
-            **init_heads(heads_key, self.size, message_size, self.layer_norm),
+            "gates": linear(gates_key, 4 * self.size, self.size + 2 * heard),
+            **init_heads(heads_key, self.size, sent, self.layer_norm),
         }
 
     def initial_state(self, key: Key, units: int, fan_in: int, random_share: float) -> State:
         """h = 0; the first `random_share` of c is truncated normal with std 1 / sqrt(fan_in), the rest 0."""
-        num_random = round(self.size * random_share)
-        random = truncated_normal(key, (num_random, units), fan_in**-0.5)
-        return {
-            "h": jnp.zeros((self.size, units)),
-            "c": jnp.concatenate([random, jnp.zeros((self.size - num_random, units))]),
-        }
+        memory = partly_random(key, self.size, units, fan_in, random_share)
+        return {"h": jnp.zeros((self.size, units)), "c": memory}
 
     def update(self, params: Params, state: State, forward_in: Array, backward_in: Array) -> State:
         # Messages ride as extra rows of the one matrix product: adding their products to the gates afterwards would

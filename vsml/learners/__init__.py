@@ -1,8 +1,23 @@
 """Learning algorithms, learned and not: one file per learner."""
 
 from vsml.learners.base import Learner
+from vsml.learners.conv_front_end import ConvFrontEnd
+from vsml.learners.delta_rule import DeltaRule
+from vsml.learners.fast_weight_memory import FastWeightMemory
 from vsml.learners.gradient_descent import GradientDescent
+from vsml.learners.hebbian import HebbianFastWeights
 from vsml.learners.meta_rnn import MetaRNN
 from vsml.learners.vsml import VSML
 
-__all__ = ["VSML", "GradientDescent", "Learner", "MetaRNN"]
+PARTS = (ConvFrontEnd,)
+
+__all__ = [
+    "VSML",
+    "ConvFrontEnd",
+    "DeltaRule",
+    "FastWeightMemory",
+    "GradientDescent",
+    "HebbianFastWeights",
+    "Learner",
+    "MetaRNN",
+]

@@ -8,6 +8,7 @@ Source: the SGD and Adam baselines of Kirsch & Schmidhuber 2021, arXiv 2012.1490
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,21 +18,23 @@ import optax
 
 from vsml.errors import UserError
 from vsml.learners.base import Learner
+from vsml.learners.conv_front_end import ConvFrontEnd, num_features
+from vsml.learners.layers import init_affine
 from vsml.tasks.base import TaskSpec
 from vsml.types import Array, Key, Params, State
 
 
 class Layer(NamedTuple):
-    """One affine layer."""
+    """One affine layer, or the filters of one convolution."""
 
-    w: Array  # [in, out]
+    w: Array  # [in, out]; of a convolution [kernel, kernel, in, out]
     b: Array  # [out]
 
 
 class Descent(NamedTuple):
     """What gradient descent carries through a lifetime."""
 
-    network: tuple[Layer, ...]
+    network: tuple[Layer, ...]  # convolutions first
     optimizer: optax.OptState
 
 
@@ -45,10 +48,12 @@ class GradientDescent(Learner):
     Attributes:
       optimizer: any optax transformation, the learning rate included.
       hidden: sizes of the hidden tanh layers; () is multinomial logistic regression.
+      front_end: convolutions before the fully connected layers, learned with them; None for none.
     """
 
     optimizer: optax.GradientTransformation
     hidden: tuple[int, ...] = ()
+    front_end: ConvFrontEnd | None = None
 
     def __post_init__(self) -> None:
         if any(size < 1 for size in self.hidden):
@@ -66,19 +71,18 @@ class GradientDescent(Learner):
         On standardised inputs every unit then starts with unit variance at any width: tanh neither saturates nor fades,
         and the first logits are as sure of themselves with 64 inputs as with 784.
         """
-        sizes = (spec.num_inputs, *self.hidden, spec.num_classes)
-        draw = jax.nn.initializers.lecun_normal()
-        network = tuple(
-            Layer(w=draw(k, (before, behind), jnp.float32), b=jnp.zeros(behind, jnp.float32))
-            for k, before, behind in zip(jax.random.split(key, len(sizes) - 1), sizes[:-1], sizes[1:], strict=True)
-        )
+        sizes = (num_features(self.front_end, spec), *self.hidden, spec.num_classes)
+        *keys, front_key = jax.random.split(key, len(sizes))
+        filters = () if self.front_end is None else self.front_end.init(front_key, spec.input_shape)
+        affine = (init_affine(k, *size) for k, size in zip(keys, itertools.pairwise(sizes), strict=True))
+        network = tuple(Layer(**layer) for layer in (*filters, *affine))
         return Descent(network, self.optimizer.init(network))
 
     def step(self, params: Params, state: Descent, x: Array, y: Array) -> tuple[Descent, Array]:
         """Predicts x, then one update on the mean loss of the B examples."""
 
         def loss(network: tuple[Layer, ...]) -> tuple[Array, Array]:
-            logits = predict(network, x)
+            logits = self._predict(network, x)
             return optax.softmax_cross_entropy(logits, y).mean(), logits
 
         gradient, logits = jax.grad(loss, has_aux=True)(state.network)
@@ -90,9 +94,15 @@ class GradientDescent(Learner):
         """The network; the optimizer's moments are bookkeeping."""
         return state.network
 
+    def _predict(self, network: tuple[Layer, ...], x: Array) -> Array:
+        if self.front_end is None:
+            return predict(network, x)
+        depth = len(self.front_end.channels)
+        return predict(network[depth:], self.front_end([layer._asdict() for layer in network[:depth]], x))
+
 
 def predict(network: tuple[Layer, ...], x: Array) -> Array:
-    """Logits [B, num_classes] of x [B, *input_shape]."""
+    """Logits [B, num_classes] of x [B, ...], by affine layers."""
     *hidden, last = network
     activation = x.reshape(x.shape[0], -1)
     for layer in hidden:

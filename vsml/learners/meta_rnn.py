@@ -19,6 +19,8 @@ import jax.numpy as jnp
 
 from vsml.errors import UserError
 from vsml.learners.base import Learner
+from vsml.learners.conv_front_end import ConvFrontEnd, features, init_front_end, num_features
+from vsml.learners.layers import affine, bounded, init_affine, lstm
 from vsml.tasks.base import TaskSpec
 from vsml.types import Array, Key, Params, State
 
@@ -45,12 +47,14 @@ class MetaRNN(Learner):
         gradients alive over many steps. The +5 / -5 on the gates of sub-RNNs is not taken over: at -5 a network whose
         only way in is the input gate would hardly read its inputs.
       output_bound: y^ = bound * tanh(y^ / bound) keeps a diverging learner finite; None leaves y^ alone.
+      front_end: what turns images into features; None reads them as they are.
     """
 
     hidden_size: int = 128
     micro_ticks: int = 2
     forget_offset: float = 1.0
     output_bound: float | None = 100.0
+    front_end: ConvFrontEnd | None = None
 
     def __post_init__(self) -> None:
         for name in ("hidden_size", "micro_ticks"):
@@ -63,11 +67,12 @@ class MetaRNN(Learner):
 
     def init(self, key: Key, spec: TaskSpec) -> Params:
         """Weights truncated normal with std 1 / sqrt(fan_in), biases 0; gates in the order i, g, f, o."""
-        gates_key, output_key = jax.random.split(key)
-        num_inputs = spec.num_inputs + 2 * spec.num_classes
+        gates_key, output_key, front_key = jax.random.split(key, 3)
+        num_inputs = num_features(self.front_end, spec) + 2 * spec.num_classes
         return {
-            "gates": _affine(gates_key, num_inputs + self.hidden_size, 4 * self.hidden_size),
-            "output": _affine(output_key, self.hidden_size, spec.num_classes),
+            "gates": init_affine(gates_key, num_inputs + self.hidden_size, 4 * self.hidden_size),
+            "output": init_affine(output_key, self.hidden_size, spec.num_classes),
+            **init_front_end(self.front_end, front_key, spec),
         }
 
     def initial_state(self, params: Params, key: Key, spec: TaskSpec) -> Recurrence:
@@ -77,30 +82,13 @@ class MetaRNN(Learner):
         return Recurrence(memory, memory, feedback, feedback)
 
     def step(self, params: Params, state: Recurrence, x: Array, y: Array) -> tuple[Recurrence, Array]:
-        inputs = jnp.concatenate([x.reshape(x.shape[0], -1), state.error, state.label], axis=1)
+        inputs = jnp.concatenate([features(self.front_end, params, x), state.error, state.label], axis=1)
         h, c = state.h, state.c
         for _ in range(self.micro_ticks):
-            h, c = self._tick(params["gates"], inputs, h, c)
-        logits = self._bounded(_apply(params["output"], h))
+            h, c = lstm(params["gates"], inputs, h, c, self.forget_offset)
+        logits = bounded(affine(params["output"], h), self.output_bound)
         return Recurrence(h, c, error=jax.nn.softmax(logits) - y, label=y), logits
 
     def learned_variables(self, state: Recurrence) -> State:
         """h and c; error and label are feedback in flight."""
         return state.h, state.c
-
-    def _tick(self, gates: Params, inputs: Array, h: Array, c: Array) -> tuple[Array, Array]:
-        i, g, f, o = jnp.split(_apply(gates, jnp.concatenate([inputs, h], axis=1)), 4, axis=1)
-        c = jax.nn.sigmoid(f + self.forget_offset) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-        return jax.nn.sigmoid(o) * jnp.tanh(c), c
-
-    def _bounded(self, logits: Array) -> Array:
-        return logits if self.output_bound is None else self.output_bound * jnp.tanh(logits / self.output_bound)
-
-
-def _affine(key: Key, num_inputs: int, num_outputs: int) -> Params:
-    draw = jax.nn.initializers.lecun_normal()
-    return {"w": draw(key, (num_inputs, num_outputs), jnp.float32), "b": jnp.zeros(num_outputs, jnp.float32)}
-
-
-def _apply(affine: Params, x: Array) -> Array:
-    return x @ affine["w"] + affine["b"][None]

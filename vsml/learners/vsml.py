@@ -14,6 +14,7 @@ differ, the choice is an option; its default is the code's, since the results ar
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +24,7 @@ import jax.numpy as jnp
 from vsml.cells.base import Cell
 from vsml.errors import UserError
 from vsml.learners.base import Learner
+from vsml.learners.visit import visit
 from vsml.sharing.base import Sharing
 from vsml.sharing.shared import Shared
 from vsml.sparsity.base import Reduction, Sparsity, Wiring
@@ -43,7 +45,8 @@ class VSML(Learner):
       cell: what one sub-RNN computes.
       sharing: which sub-RNNs share meta-parameters.
       sparsity: the wiring of every layer, or a tuple of one per layer.
-      hidden: sizes of the hidden layers of neurons; () is a single layer of sub-RNNs.
+      hidden: sizes of the hidden layers of neurons; () is a single layer of sub-RNNs. Behind a convolution the size is
+        the number of channels.
       message_size: M, channels of a message in either direction.
       micro_ticks: state updates per visit of a layer, on the same incoming messages; only the last one's messages
         leave.
@@ -52,6 +55,8 @@ class VSML(Learner):
       feedback: `delayed`: the error of example t enters together with x_{t+1}. `backward_pass`: after its prediction
         the same x_t passes once more, in reverse layer order, together with the fresh error; in forward passes the
         feedback channels are then silent.
+      clear_feedback: whether what hidden neurons send backward ends with the backward pass. If not, it stays in flight,
+        and the layer before hears it once more in the next forward pass. Backprop needs it to end.
       feed_error: whether bwd_b(K)[0] carries the error dL/dy^_b.
       feed_label: whether bwd_b(K)[1] carries the label y_b. The network input does not contain it either way.
       recirculate: whether the outer neurons send back, in their free channels, the messages that reached them: what
@@ -72,6 +77,7 @@ class VSML(Learner):
     micro_ticks: int = 2
     reduction: Reduction = "mean"
     feedback: Literal["delayed", "backward_pass"] = "delayed"
+    clear_feedback: bool = False
     feed_error: bool = True
     feed_label: bool = False
     recirculate: bool = False
@@ -105,6 +111,11 @@ class VSML(Learner):
                 f"learners.VSML.sparsity names {len(self.sparsity)} wirings for {self.num_layers} layers: "
                 "give one wiring for all, or one per layer (hidden layers + 1)"
             )
+        if self.clear_feedback and self.feedback != "backward_pass":
+            raise UserError(
+                "learners.VSML.clear_feedback has no backward pass to clear: set learners.VSML.feedback = "
+                "'backward_pass', or clear_feedback to False"
+            )
         if self.sharing.separate_backward and self.feedback != "backward_pass":
             raise UserError(
                 "sharing.separate_backward has no backward pass to serve: set learners.VSML.feedback = 'backward_pass'"
@@ -117,17 +128,32 @@ class VSML(Learner):
 
     def wirings(self, spec: TaskSpec) -> list[Wiring]:
         """The wiring of each layer for tasks of this shape."""
-        sizes = (spec.num_inputs, *self.hidden, spec.num_classes)
         kinds = self.sparsity if isinstance(self.sparsity, tuple) else (self.sparsity,) * self.num_layers
-        return [
-            kind.wire(before, behind, self.reduction)
-            for kind, before, behind in zip(kinds, sizes[:-1], sizes[1:], strict=True)
-        ]
+        wirings, before = [], spec.input_shape
+        for kind, size in zip(kinds, (*self.hidden, spec.num_classes), strict=True):
+            behind = kind.shape_behind(before, size)
+            wirings.append(kind.wire(before, behind, self.reduction))
+            before = behind
+        if math.prod(before) != spec.num_classes:
+            raise UserError(
+                f"sparsity.{type(kinds[-1]).__name__} as the last layer of learners.VSML.sparsity gives neurons in "
+                f"shape {before}, but {spec.num_classes} classes need one each: let the last layer be @sparsity.Dense()"
+            )
+        return wirings
 
     def init(self, key: Key, spec: TaskSpec) -> Params:
-        """Parameter sets of the cell, stacked along a leading axis [num_sets, ...]."""
-        keys = jax.random.split(key, self.sharing.num_sets(self.num_layers))
-        return jax.vmap(lambda k: self.cell.init(k, self.message_size))(keys)
+        """Parameter sets of the cell, stacked along a leading axis [num_sets, ...].
+
+        If sharing knows types of neurons, these are `cell`, and `types` holds the embedding of every layer of neurons,
+        [K + 1, type_size], standard normal.
+        """
+        type_size = self.sharing.type_size
+        sets_key, types_key = jax.random.split(key) if type_size else (key, key)
+        keys = jax.random.split(sets_key, self.sharing.num_sets(self.wirings(spec)))
+        sets = jax.vmap(lambda k: self.cell.init(k, self.message_size + type_size, self.message_size))(keys)
+        if not type_size:
+            return sets
+        return {"cell": sets, "types": jax.random.normal(types_key, (self.num_layers + 1, type_size))}
 
     def initial_state(self, params: Params, key: Key, spec: TaskSpec) -> State:
         """Random cell states, the same for all B examples of a batch, and silent messages.
@@ -147,7 +173,7 @@ class VSML(Learner):
             "cells": cells,
             "input": jnp.zeros((self._input_channels, spec.num_inputs)),
             "backward": [
-                *(jnp.zeros((self.message_size, n)) for n in self.hidden),
+                *(jnp.zeros((self.message_size, wiring.outputs)) for wiring in wirings[:-1]),
                 jnp.zeros((self._output_channels, spec.num_classes)),
             ],
         }
@@ -188,6 +214,8 @@ class VSML(Learner):
         if self.feedback == "backward_pass":
             self._visit_layers(params, wirings, cells, forward, backward, backward_pass=True)
             backward[last] = self._feedback(forward[last], jnp.zeros_like(error), jnp.zeros_like(y))
+            if self.clear_feedback:
+                backward[1:last] = [jnp.zeros_like(message) for message in backward[1:last]]
         return {
             "cells": cells,
             "input": self._echo(backward[0], self._input_channels),
@@ -204,16 +232,22 @@ class VSML(Learner):
         backward_pass: bool,
     ) -> None:
         """Visits all layers in the order of the pass and replaces, in the given lists, states and sent messages."""
+        sets, types = (params["cell"], params["types"]) if self.sharing.type_size else (params, None)
         order = range(self.num_layers)
         for k in reversed(order) if backward_pass else order:
-            index = self.sharing.set_of(k, self.num_layers, backward_pass)
-            own = jax.tree.map(lambda leaf, i=index: leaf[i], params)
             heard = wirings[k].spread_forward(forward[k]), wirings[k].spread_backward(backward[k + 1])
-            for _ in range(self.micro_ticks):
-                cells[k] = self.cell.update(own, cells[k], *heard)
-            forward[k + 1], backward[k] = self.cell.messages(
-                own, cells[k], *heard, wirings[k].reduce_forward, wirings[k].reduce_backward
+            if types is not None:
+                heard = self._with_type(heard[0], types[k]), self._with_type(heard[1], types[k + 1])
+            index = self.sharing.set_of(k, wirings, backward_pass)
+            cells[k], forward[k + 1], backward[k] = visit(
+                self.cell, sets, index, wirings[k], cells[k], *heard, self.micro_ticks
             )
+
+    def _with_type(self, message: Array, embedding: Array) -> Array:
+        """What sites hear, [channels, sites], with the channels that are silent, and the type of who sends it."""
+        silent = jnp.zeros((self.message_size - message.shape[0], message.shape[1]))
+        types = jnp.broadcast_to(embedding[:, None], (len(embedding), message.shape[1]))
+        return jnp.concatenate([message, silent, types])
 
     def _bounded(self, logits: Array) -> Array:
         return logits if self.output_bound is None else self.output_bound * jnp.tanh(logits / self.output_bound)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+
+from vsml.sparsity.base import Wiring
 
 
 @dataclass(frozen=True)
@@ -16,19 +21,24 @@ class Sharing(ABC):
 
     separate_backward: bool = False
 
-    @abstractmethod
-    def sets_per_pass(self, num_layers: int) -> int:
-        """Number of parameter sets that one pass over `num_layers` layers uses."""
+    @property
+    def type_size(self) -> int:
+        """Numbers that sub-RNNs learn to know of each neuron they are connected to, beside its messages; 0 for none."""
+        return 0
 
     @abstractmethod
-    def set_of_layer(self, layer: int) -> int:
-        """Index, within one pass, of the set that layer `layer` (0-based) uses."""
+    def sets_per_pass(self, wirings: Sequence[Wiring]) -> int:
+        """Number of parameter sets that one pass over layers of these wirings uses."""
 
-    def num_sets(self, num_layers: int) -> int:
+    @abstractmethod
+    def set_of_layer(self, layer: int, wirings: Sequence[Wiring]) -> int | np.ndarray:
+        """Index, within one pass, of the set of layer `layer` (0-based), or of each of its sub-RNNs: int [units]."""
+
+    def num_sets(self, wirings: Sequence[Wiring]) -> int:
         """Number of parameter sets in all."""
-        return self.sets_per_pass(num_layers) * (2 if self.separate_backward else 1)
+        return self.sets_per_pass(wirings) * (2 if self.separate_backward else 1)
 
-    def set_of(self, layer: int, num_layers: int, backward: bool) -> int:
-        """Index of the set that layer `layer` uses in its forward or, if `backward`, in its backward pass."""
-        offset = self.sets_per_pass(num_layers) if backward and self.separate_backward else 0
-        return offset + self.set_of_layer(layer)
+    def set_of(self, layer: int, wirings: Sequence[Wiring], backward: bool) -> int | np.ndarray:
+        """Index of the set that a layer, or each of its sub-RNNs, uses in its forward or `backward` pass."""
+        offset = self.sets_per_pass(wirings) if backward and self.separate_backward else 0
+        return offset + self.set_of_layer(layer, wirings)

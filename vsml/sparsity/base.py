@@ -7,17 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from vsml.types import Array
 
 Reduction = Literal["mean", "sum", "sqrt"]
+Shape = tuple[int, ...]
+"""Shape of a layer of neurons; messages list them flat, the last axis fastest."""
 
 
 @dataclass(frozen=True)
 class Reduce:
     """A linear reduction of what sub-RNNs send to what neurons hear.
 
-    `over` maps [n, units] to [n, neurons]; `total` is what it makes of a constant 1, so that a constant c added by
-    every sub-RNN becomes total * c: 1 for a mean, the number of senders for a sum.
+    `over` maps [n, sites] to [n, neurons]; `total` is what it makes of a constant 1, so that a constant c added by
+    every sub-RNN becomes total * c: 1 for a mean, the number of senders for a sum; [1, neurons] where it differs.
     """
 
     over: Callable[[Array], Array]
@@ -29,19 +33,42 @@ class Reduce:
 
 @dataclass(frozen=True)
 class Wiring:
-    """One layer's sub-RNNs and their connections to the neurons before and behind it."""
+    """One layer's sub-RNNs and their connections to the neurons before and behind it.
 
+    Sub-RNNs may be at work in several places at once, as the kernel of a convolution is. Each such site hears and
+    sends for itself, on top of the one state of its sub-RNN; what the sites make of the state is averaged. Sites are
+    numbered place by place: site = place * units + unit. Mostly there is one place, and a site is a sub-RNN.
+    """
+
+    inputs: int  # number of neurons before
+    outputs: int  # number of neurons behind
     units: int  # number of sub-RNNs
-    fan_in: int  # sub-RNNs heard by one neuron behind the layer
-    spread_forward: Callable[[Array], Array]  # messages of the neurons before, [m, in], to sub-RNNs, [m, units]
-    spread_backward: Callable[[Array], Array]  # messages of the neurons behind, [m, out], to sub-RNNs, [m, units]
-    reduce_forward: Reduce  # what sub-RNNs send forward, [n, units], to the neurons behind, [n, out]
-    reduce_backward: Reduce  # what sub-RNNs send backward, [n, units], to the neurons before, [n, in]
+    fan_in: int  # sites heard by one neuron behind the layer, rounded where it differs
+    before: np.ndarray  # int [units], what each sub-RNN listens to: a neuron, or a tap of the kernel
+    behind: np.ndarray  # int [units], what each sub-RNN sends to: a neuron, or a channel
+    spread_forward: Callable[[Array], Array]  # messages of the neurons before, [m, in], to sites, [m, sites]
+    spread_backward: Callable[[Array], Array]  # messages of the neurons behind, [m, out], to sites, [m, sites]
+    reduce_forward: Reduce  # what sites send forward, [n, sites], to the neurons behind, [n, out]
+    reduce_backward: Reduce  # what sites send backward, [n, sites], to the neurons before, [n, in]
+    places: int = 1
 
 
 class Sparsity(ABC):
     """Which sub-RNNs exist between two layers of neurons."""
 
+    def shape_behind(self, before: Shape, size: int) -> Shape:
+        """Shape of the layer of neurons behind this one, given the one before and the size that the learner names.
+
+        Raises `UserError` where the shape before does not fit.
+        """
+        return (size,)
+
     @abstractmethod
-    def wire(self, num_inputs: int, num_outputs: int, reduction: Reduction) -> Wiring:
-        """The wiring between `num_inputs` and `num_outputs` neurons. Raises `UserError` where the sizes do not fit."""
+    def wire(self, before: Shape, behind: Shape, reduction: Reduction) -> Wiring:
+        """The wiring between neurons of these shapes. Raises `UserError` where they do not fit."""
+
+
+def reduction_scale(reduction: Reduction, count: np.ndarray | float) -> np.ndarray | float:
+    """What the sum over `count` messages is multiplied with; where there are none, there is nothing to scale."""
+    count = np.maximum(count, 1)
+    return {"mean": 1.0 / count, "sum": 1.0 + 0.0 * count, "sqrt": count**-0.5}[reduction]

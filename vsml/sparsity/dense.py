@@ -8,39 +8,41 @@ results were obtained; `sqrt` keeps the variance of independent messages.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import jax.numpy as jnp
+import numpy as np
 
-from vsml.sparsity.base import Reduce, Reduction, Sparsity, Wiring
+from vsml.sparsity.base import Reduce, Reduction, Shape, Sparsity, Wiring, reduction_scale
 from vsml.types import Array
-
-
-def reduction_scale(reduction: Reduction, count: int) -> float:
-    """What the sum over `count` messages is multiplied with."""
-    return {"mean": 1.0 / count, "sum": 1.0, "sqrt": count**-0.5}[reduction]
 
 
 @dataclass(frozen=True)
 class Dense(Sparsity):
     """All in x out sub-RNNs exist; sub-RNN (a, b) is unit a * out + b."""
 
-    def wire(self, num_inputs: int, num_outputs: int, reduction: Reduction) -> Wiring:
-        grid = (num_inputs, num_outputs)
-        units = num_inputs * num_outputs
+    def wire(self, before: Shape, behind: Shape, reduction: Reduction) -> Wiring:
+        grid = (math.prod(before), math.prod(behind))
+        units = grid[0] * grid[1]
 
         def spread(message: Array, axis: int) -> Array:
             return jnp.broadcast_to(jnp.expand_dims(message, axis), (message.shape[0], *grid)).reshape(-1, units)
 
         def reduce(axis: int, count: int) -> Reduce:
-            scale = reduction_scale(reduction, count)
+            scale = float(reduction_scale(reduction, count))
             return Reduce(lambda sent: jnp.sum(sent.reshape(-1, *grid), axis=axis) * scale, total=count * scale)
 
+        inputs, outputs = np.indices(grid)
         return Wiring(
+            inputs=grid[0],
+            outputs=grid[1],
             units=units,
-            fan_in=num_inputs,
+            fan_in=grid[0],
+            before=inputs.ravel(),
+            behind=outputs.ravel(),
             spread_forward=lambda message: spread(message, axis=2),
             spread_backward=lambda message: spread(message, axis=1),
-            reduce_forward=reduce(axis=1, count=num_inputs),
-            reduce_backward=reduce(axis=2, count=num_outputs),
+            reduce_forward=reduce(axis=1, count=grid[0]),
+            reduce_backward=reduce(axis=2, count=grid[1]),
         )

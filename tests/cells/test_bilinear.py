@@ -1,0 +1,147 @@
+"""The bilinear sub-RNN: its plain twin, and stacks of it that are gradient descent."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from plain_cell import HEARD, check_two_ticks
+
+from vsml.cells import Bilinear
+from vsml.errors import UserError
+from vsml.learners import VSML
+from vsml.sharing import Grouped, Shared, Typed
+from vsml.tasks.base import TaskSpec
+
+NUM_INPUTS, NUM_CLASSES, LENGTH = 64, 10, 100
+# Numbers are tested, not speed: without LLVM's optimisation programs compile in half the time.
+QUICK: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}
+FACTORS = ("state", "forward", "backward")
+
+
+def _task(seed: int = 0):
+    """Inputs [T, 1, 64] and noisy labels [T, 1, 10] of a linear teacher."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((LENGTH, 1, NUM_INPUTS))
+    labels = np.argmax(x @ rng.standard_normal((NUM_INPUTS, NUM_CLASSES)), axis=-1)
+    return jnp.asarray(x, jnp.float32), jax.nn.one_hot(labels, NUM_CLASSES)
+
+
+def _weights(cells, sizes):
+    """(w, b) of every layer, [in, out] each: the first and the last entry of the states of its sub-RNNs."""
+    return [
+        tuple(np.asarray(cell["s"][0, entry]).reshape(before, behind) for entry in (0, -1))
+        for cell, before, behind in zip(cells, sizes[:-1], sizes[1:], strict=True)
+    ]
+
+
+def _gradient_descent(network, x, y, rate, bias_rate):
+    """Predictions of, and network after, online SGD on y_b = sum_a tanh(x_a) w_ab + b_ab, layer by layer."""
+
+    def predict(network, x):
+        for w, b in network:
+            x = jnp.tanh(x) @ w + jnp.sum(b, axis=0)
+        return x
+
+    def loss(network, x, y):
+        logits = predict(network, x)
+        return -jnp.sum(y * jax.nn.log_softmax(logits)), logits
+
+    def step(network, example):
+        gradient, logits = jax.grad(loss, has_aux=True)(network, *example)
+        network = [(w - rate * dw, b - bias_rate * db) for (w, b), (dw, db) in zip(network, gradient, strict=True)]
+        return network, logits
+
+    return jax.lax.scan(step, network, (x[:, 0], y[:, 0]))
+
+
+@pytest.mark.parametrize(
+    ("hidden", "sharing"),
+    [((), Shared()), ((16,), Shared()), ((16,), Grouped(groups=2, by="random")), ((16,), Typed(embedding_size=2))],
+    ids=["depth 1", "depth 2", "depth 2, two sets", "depth 2, typed"],
+)
+def test_stacks_with_the_backprop_genome_are_gradient_descent(hidden, sharing):
+    learner = VSML(
+        Bilinear(size=3, start="backprop", learning_rate=0.05, bias_learning_rate=0.002),
+        sharing=sharing,
+        hidden=hidden,
+        message_size=3,
+        micro_ticks=1,
+        reduction="sum",
+        feedback="backward_pass",
+        clear_feedback=True,
+        output_bound=None,
+    )
+    sizes = (NUM_INPUTS, *hidden, NUM_CLASSES)
+    spec, (x, y) = TaskSpec((NUM_INPUTS,), NUM_CLASSES, length=LENGTH), _task()
+    params = learner.init(jax.random.key(0), spec)
+    state = learner.initial_state(params, jax.random.key(1), spec)
+    run = jax.jit(lambda state: jax.lax.scan(lambda s, example: learner.step(params, s, *example), state, (x, y)))
+    final, predictions = run.lower(state).compile(QUICK)(state)
+
+    network = _weights(state["cells"], sizes)
+    descend = jax.jit(lambda network: _gradient_descent(network, x, y, rate=0.05, bias_rate=0.002))
+    trained, expected = descend.lower(network).compile(QUICK)(network)
+    np.testing.assert_allclose(predictions[:, 0], expected, atol=1e-5)
+    for own, exact, start in zip(_weights(final["cells"], sizes), trained, network, strict=True):
+        for variable, exact_variable, start_variable in zip(own, exact, start, strict=True):
+            np.testing.assert_allclose(variable, exact_variable, atol=1e-5)
+            assert np.abs(variable - start_variable).max() > 1e-3
+
+
+def test_spare_products_of_the_backprop_genome_can_be_learned():
+    """They have random factors that nothing reads yet: a genome of zeros there would have no gradient at all."""
+    draw = jax.jit(lambda key: [Bilinear(3, 7, start).init(key, heard=4, sent=2) for start in ("random", "backprop")])
+    key = jax.random.key(0)
+    random, backprop = jax.tree.map(np.asarray, draw.lower(key).compile(QUICK)(key))
+    for name in ("state", "forward", "backward"):
+        for leaf in ("w", "b"):
+            np.testing.assert_array_equal(backprop[name][leaf][5:], random[name][leaf][5:])
+            assert np.all(backprop[name][leaf][5:] != 0)
+    for name in ("change", "send_forward", "send_backward"):
+        assert not np.any(backprop[name][:, 5:])
+        assert np.all(random[name] != 0)
+
+
+@pytest.mark.parametrize("heard", HEARD)
+def test_one_sub_rnn_after_another(heard):
+    def products(params, s, forward, backward):
+        read = [np.concatenate([params[name]["b"][:, None], params[name]["w"]], axis=1) for name in FACTORS]
+        heard = s, np.concatenate([np.tanh(forward), np.tanh(forward) ** 2]), backward
+        return np.prod([own @ np.concatenate([[1.0], values]) for own, values in zip(read, heard, strict=True)], axis=0)
+
+    def tick(params, s, forward, backward):
+        return s + params["change"] @ products(params, s, forward, backward)
+
+    def send(params, s, forward, backward):
+        p = products(params, s, forward, backward)
+        return params["send_forward"] @ p, params["send_backward"] @ p
+
+    check_two_ticks(Bilinear(size=4, rank=3), heard, tick, send)
+
+
+def test_sizes():
+    params = jax.eval_shape(lambda key: Bilinear(size=5, rank=6).init(key, heard=7, sent=3), jax.random.key(0))
+    factors = {name: {"w": (6, n), "b": (6,)} for name, n in zip(FACTORS, (5, 2 * 7, 7), strict=True)}
+    read_outs = {"change": (5, 6), "send_forward": (3, 6), "send_backward": (3, 6)}
+    assert jax.tree.map(lambda leaf: leaf.shape, params) == factors | read_outs
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 0}, r"cells\.Bilinear\.size is 0"),
+        ({"rank": 0}, r"cells\.Bilinear\.rank is 0"),
+        ({"start": "backprop", "rank": 4}, "needs a weight, a bias and 5 products"),
+        ({"start": "backprop", "size": 1}, "needs a weight, a bias and 5 products"),
+    ],
+)
+def test_genomes_that_are_too_small_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        Bilinear(**options)
+
+
+def test_clearing_what_no_backward_pass_left_is_refused():
+    with pytest.raises(UserError, match="no backward pass to clear"):
+        VSML(Bilinear(), clear_feedback=True)

@@ -1,0 +1,137 @@
+"""One visit of a layer of sub-RNNs: micro ticks on the messages it hears, then the messages it sends.
+
+    s_ab  <- f_set(ab)( s_ab, fwd_a, bwd_b )      `micro_ticks` times
+    fwd_b  = R_a f_fwd(s_ab),   bwd_a = R_b f_bwd(s_ab)
+
+Where the layer uses one set of meta-parameters, all sub-RNNs go through the same matrix products. Where it uses
+several, sub-RNNs are sorted by set, those of a set go through the products together, and messages leave sub-RNN by
+sub-RNN. Where sub-RNNs are at work in several places, each micro tick averages what the places make of the state; the
+messages of a place come from what itself made of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vsml.cells.base import Cell
+from vsml.sparsity.base import Reduce, Wiring
+from vsml.types import Array, Params, State
+
+ALONE = Reduce(lambda sent: sent, total=1.0)
+"""No reduction: what each sub-RNN sends."""
+
+
+def visit(
+    cell: Cell,
+    params: Params,
+    sets: int | np.ndarray,
+    wiring: Wiring,
+    state: State,
+    forward_in: Array,
+    backward_in: Array,
+    micro_ticks: int,
+) -> tuple[State, Array, Array]:
+    """Visits a layer.
+
+    Args:
+      cell: what a sub-RNN computes.
+      params: parameter sets, stacked along a leading axis.
+      sets: the set of all sub-RNNs, or of each, [units].
+      wiring: of the layer.
+      state: leaves [n, units].
+      forward_in, backward_in: messages at the sites, [channels, sites].
+      micro_ticks: updates on these messages.
+
+    Returns:
+      The new state, and the messages [m, out] and [m, in] that reach the neurons behind and before.
+    """
+    if isinstance(sets, int):
+        own = jax.tree.map(lambda leaf: leaf[sets], params)
+        return _visit(cell, own, wiring, state, forward_in, backward_in, micro_ticks)
+    return _visit_by_set(cell, params, sets, wiring, state, forward_in, backward_in, micro_ticks)
+
+
+def _visit(
+    cell: Cell, params: Params, wiring: Wiring, state: State, forward_in: Array, backward_in: Array, micro_ticks: int
+) -> tuple[State, Array, Array]:
+    before = proposed = state
+    for _ in range(micro_ticks):
+        before = _everywhere(state, wiring.places)
+        proposed = cell.update(params, before, forward_in, backward_in)
+        state = _average(proposed, wiring.places)
+    sender = before if cell.sends_before_update else proposed
+    sent = cell.messages(params, sender, forward_in, backward_in, wiring.reduce_forward, wiring.reduce_backward)
+    return state, *sent
+
+
+def _visit_by_set(
+    cell: Cell,
+    params: Params,
+    sets: np.ndarray,
+    wiring: Wiring,
+    state: State,
+    forward_in: Array,
+    backward_in: Array,
+    micro_ticks: int,
+) -> tuple[State, Array, Array]:
+    used, order, position = _sort_by_set(sets)
+    shape = (wiring.places, len(used), len(order) // len(used))
+
+    def by_set(array: Array) -> Array:
+        """[n, places * units] to [n, sets, places * units of a set]."""
+        sorted_units = array.reshape(array.shape[0], -1, wiring.units)[:, :, order]
+        places = sorted_units.shape[1]
+        return sorted_units.reshape(-1, places, *shape[1:]).swapaxes(1, 2).reshape(-1, shape[1], places * shape[2])
+
+    def by_unit(array: Array) -> Array:
+        """The inverse of `by_set`, without the copies that fill up smaller sets."""
+        places = array.shape[2] // shape[2]
+        sorted_units = array.reshape(-1, shape[1], places, shape[2]).swapaxes(1, 2).reshape(-1, places, len(order))
+        return sorted_units[:, :, position].reshape(-1, places * wiring.units)
+
+    own = jax.tree.map(lambda leaf: leaf[used], params)
+    heard = by_set(forward_in), by_set(backward_in)
+    update: Callable[..., Any] = jax.vmap(cell.update, in_axes=(0, 1, 1, 1), out_axes=1)
+    before = proposed = state
+    for _ in range(micro_ticks):
+        before = jax.tree.map(by_set, _everywhere(state, wiring.places))
+        proposed = update(own, before, *heard)
+        state = _average(jax.tree.map(by_unit, proposed), wiring.places)
+    send = jax.vmap(lambda p, s, f, b: cell.messages(p, s, f, b, ALONE, ALONE), in_axes=(0, 1, 1, 1), out_axes=1)
+    sender = before if cell.sends_before_update else proposed
+    forward, backward = (by_unit(sent) for sent in send(own, sender, *heard))
+    return state, wiring.reduce_forward(forward), wiring.reduce_backward(backward)
+
+
+def _sort_by_set(sets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How to make one rectangular block of sub-RNNs that are dealt to sets of unlike sizes.
+
+    Returns:
+      The sets in use; for each place in the block [sets in use * largest], set by set, the sub-RNN that stands there,
+      smaller sets filled up with copies of their first; for each sub-RNN its place in the block.
+    """
+    used, index, counts = np.unique(sets, return_inverse=True, return_counts=True)
+    by_set = np.argsort(index, kind="stable")
+    starts = np.cumsum(counts) - counts
+    slot = np.arange(counts.max())
+    order = by_set[starts[:, None] + np.where(slot < counts[:, None], slot, 0)].ravel()
+    position = np.empty(len(sets), int)
+    position[by_set] = index[by_set] * counts.max() + np.arange(len(sets)) - starts[index[by_set]]
+    return used, order, position
+
+
+def _everywhere(state: State, places: int) -> State:
+    """The state of every sub-RNN at all its sites."""
+    return state if places == 1 else jax.tree.map(lambda leaf: jnp.tile(leaf, (1, places)), state)
+
+
+def _average(proposed: State, places: int) -> State:
+    """The mean over places of what the sites of a sub-RNN make of its state."""
+    if places == 1:
+        return proposed
+    return jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0], places, -1).mean(axis=1), proposed)
