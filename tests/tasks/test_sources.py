@@ -14,7 +14,24 @@ import pytest
 
 from vsml.errors import UserError
 from vsml.tasks import base
-from vsml.tasks.sources import KMNIST, MNIST, Digits, FashionMNIST, IdxFiles, NpzFiles, Random, SumSign, kmnist, mnist
+from vsml.tasks.sources import (
+    CIFAR10,
+    EMNIST,
+    KMNIST,
+    MNIST,
+    SVHN,
+    CsvFile,
+    Digits,
+    FashionMNIST,
+    IdxFiles,
+    Iris,
+    NpzFiles,
+    Omniglot,
+    Random,
+    SumSign,
+    kmnist,
+    mnist,
+)
 from vsml.tasks.sources.files import PublishedFile
 
 REAL = Path(os.environ.get("VSML_DATA_DIR", "nowhere"))
@@ -118,7 +135,10 @@ def test_equal_sources_are_read_once_and_are_read_only():
 
 @pytest.mark.parametrize(
     "source",
-    [Digits("test"), MNIST(), FashionMNIST(), KMNIST(), IdxFiles("a", "b"), NpzFiles("a"), Random(), SumSign()],
+    [
+        *(Digits("test"), MNIST(), FashionMNIST(), KMNIST(), IdxFiles("a", "b"), NpzFiles("a"), Random(), SumSign()),
+        *(EMNIST(), CIFAR10(), SVHN(), Omniglot(), Iris("test[:5]"), CsvFile("a", label="kind")),
+    ],
 )
 def test_sources_are_values(source):
     assert pickle.loads(pickle.dumps(source)) == source
@@ -159,16 +179,27 @@ def test_half_of_the_npz_pair_is_refused(no_network, tmp_path, monkeypatch):
         KMNIST("test").load()
 
 
-@pytest.mark.parametrize("source", [MNIST("test"), FashionMNIST("test"), KMNIST("test")])
+@pytest.mark.parametrize(
+    ("source", "file"),
+    [
+        (MNIST("test"), "t10k-images-idx3-ubyte.gz"),
+        (FashionMNIST("test"), "t10k-images-idx3-ubyte.gz"),
+        (KMNIST("test"), "t10k-images-idx3-ubyte.gz"),
+        (EMNIST("test"), "gzip.zip"),
+        (CIFAR10("test"), "cifar-10-python.tar.gz"),
+        (SVHN("test"), "test_32x32.mat"),
+        (Omniglot("evaluation"), "images_evaluation.zip"),
+    ],
+)
 @pytest.mark.parametrize("data_dir", [None, "elsewhere"])
-def test_without_files_and_network_the_mend_is_named(no_network, monkeypatch, source, data_dir):
+def test_without_files_and_network_the_mend_is_named(no_network, monkeypatch, source, file, data_dir):
     monkeypatch.delenv("VSML_DATA_DIR", raising=False)
     if data_dir:
         monkeypatch.setenv("VSML_DATA_DIR", data_dir)
     with pytest.raises(UserError) as error:
         source.load()
     message = str(error.value)
-    assert "t10k-images-idx3-ubyte.gz" in message
+    assert file in message
     assert "http" in message
     assert "VSML_DATA_DIR" in message
     assert (data_dir or "not set") in message
@@ -214,6 +245,11 @@ def test_downloads_try_the_mirrors_and_are_kept(published):
     assert "cache" in path.parts
     (published / "a.bin").unlink()
     assert file.fetch() == path  # from the cache
+
+
+def test_a_file_without_a_published_hash_is_downloaded_too(published):
+    (published / "a.bin").write_bytes(b"hello")
+    assert PublishedFile("set", "a.bin", None, ("https://mirror/",)).fetch().read_bytes() == b"hello"
 
 
 def test_a_download_of_other_bytes_is_refused(published):

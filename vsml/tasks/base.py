@@ -83,8 +83,14 @@ def _load_once(source: Source) -> Dataset:
 class Transform:
     """A map of all examples of one lifetime.
 
-    Its randomness comes from the key: one draw per lifetime, or per task id.
+    Its randomness comes from the key: one draw per lifetime, or per task id; another one from each of `changes` on.
     """
+
+    @property
+    def changes(self) -> tuple[int, ...]:
+        """Examples of a lifetime, rising and counted from 0, at which the key changes: `apply` sees those between two
+        changes together, and `relabel` is asked once for them."""
+        return ()
 
     def output_spec(self, input_shape: tuple[int, ...], num_classes: int) -> tuple[tuple[int, ...], int]:
         """Input shape and number of classes after this transform. Raises `UserError` where it cannot be applied."""
@@ -99,7 +105,7 @@ class Transform:
         return None
 
     def apply(self, key: Key, examples: Examples) -> Examples:
-        """Maps the inputs. Pure and traced; `relabel` of the same lifetime saw the same key."""
+        """Maps the inputs. Pure and traced; `relabel` for these examples saw the same key. Moments ignore the key."""
         return examples
 
 

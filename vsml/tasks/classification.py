@@ -2,35 +2,34 @@
 
 A lifetime draws T * B examples in random order. None repeats before all that may occur were seen; then they are
 shuffled anew. With `replacement` they are drawn independently. The transforms make the task: fresh ones per lifetime,
-or one of a finite number of tasks, each regenerated from its id:
-
-    transforms' key = fold_in(key(task_seed), id),  id ~ U{0, ..., num_tasks - 1} per lifetime
+or one of a finite number of tasks (see `lifetime`). Where a transform changes the number of examples that may occur in
+mid-lifetime, they are shuffled anew as well.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vsml.errors import UserError
-from vsml.tasks.base import Dataset, Examples, Source, Task, TaskDistribution, TaskSpec, Transform
+from vsml.tasks.base import Dataset, Source, Task, TaskDistribution, TaskSpec, Transform
+from vsml.tasks.lifetime import (
+    Resident,
+    check_changes,
+    make_task,
+    parts,
+    relabelled,
+    resident,
+    specs,
+    task_key,
+    transform_keys,
+)
 from vsml.tasks.shuffle import shuffled
 from vsml.types import Array, Key
-
-
-class Resident(NamedTuple):
-    """What a lifetime is drawn from: NumPy arrays as loaded, JAX arrays once they are on the devices."""
-
-    x: Any  # [n, *input_shape] uint8 or float32
-    order: Any  # [n] int32, examples class by class: what makes drawing from some classes cheap
-    counts: Any  # [classes of the source] int32, examples of each class
-    mean: Any  # scalar float32
-    std: Any  # scalar float32
 
 
 @dataclass(frozen=True)
@@ -66,72 +65,37 @@ class Classification(TaskDistribution):
     @property
     def spec(self) -> TaskSpec:
         dataset = self.source.load()
-        specs = self._specs(dataset.x.shape[1:], dataset.num_classes)
-        _check_classes(dataset, [num_classes for _, num_classes in specs])
-        shape, num_classes = specs[-1]
+        found = specs(self.transforms, dataset.x.shape[1:], dataset.num_classes)
+        _check_classes(dataset, [num_classes for _, num_classes in found])
+        check_changes(self.transforms, self.length * self.batch)
+        shape, num_classes = found[-1]
         return TaskSpec(shape, num_classes, self.length, self.batch)
 
     def load(self) -> Resident:
-        dataset = self.source.load()
-        return Resident(
-            x=dataset.x,
-            order=np.argsort(dataset.y, kind="stable").astype(np.int32),
-            counts=np.bincount(dataset.y, minlength=dataset.num_classes).astype(np.int32),
-            mean=np.asarray(dataset.mean, np.float32),
-            std=np.asarray(dataset.std, np.float32),
-        )
+        return resident(self.source.load())
 
     def sample(self, data: Resident, key: Key) -> Task:
         data = jax.tree.map(jnp.asarray, data)  # nothing to do for what is on the device
-        examples_key, task_key = jax.random.split(key)
-        keys = self._transform_keys(task_key)
-        specs = self._specs(data.x.shape[1:], data.counts.shape[0])
-        index, y = self._draw(examples_key, data, self._labels(keys, specs))
-        x = data.x[index]
-        x = x.astype(jnp.float32) / 255.0 if data.x.dtype == jnp.uint8 else x
-        examples = Examples(x, data.mean, data.std)
-        for transform, transform_key in zip(self.transforms, keys, strict=True):
-            examples = transform.apply(transform_key, examples)
-        steps, (shape, num_classes) = (self.length, self.batch), specs[-1]
-        one_hot = jax.nn.one_hot(y, num_classes, dtype=jnp.float32)
-        return Task(
-            x=examples.x.reshape(*steps, *shape),
-            y=one_hot.reshape(*steps, num_classes),
-            mask=jnp.ones(steps, jnp.float32),
-        )
+        examples_key, key = jax.random.split(key)
+        keys = transform_keys(task_key(key, self.num_tasks, self.task_seed), self.transforms)
+        found = specs(self.transforms, data.x.shape[1:], data.counts.shape[0])
+        drawn = [
+            self._draw(examples_key, data, relabelled(self.transforms, keys, found, part.start), part)
+            for part in parts(self.transforms, self.length * self.batch)
+        ]
+        index, labels = (jnp.concatenate(pieces) for pieces in zip(*drawn, strict=True))
+        mask = jnp.ones((self.length, self.batch), jnp.float32)
+        return make_task(self.transforms, keys, data, index, labels, mask, found[-1])
 
-    def _specs(self, shape: tuple[int, ...], num_classes: int) -> list[tuple[tuple[int, ...], int]]:
-        """Input shape and number of classes of the source and behind every transform."""
-        specs = [(tuple(shape), num_classes)]
-        for transform in self.transforms:
-            specs.append(transform.output_spec(*specs[-1]))
-        return specs
-
-    def _transform_keys(self, key: Key) -> list[Key]:
-        """One key per transform, of this lifetime or of the task whose id this lifetime draws."""
-        if self.num_tasks is not None:
-            task = jax.random.randint(key, (), 0, self.num_tasks)
-            key = jax.random.fold_in(jax.random.key(self.task_seed), task)
-        return [jax.random.fold_in(key, position) for position in range(len(self.transforms))]
-
-    def _labels(self, keys: list[Key], specs: list[tuple[tuple[int, ...], int]]) -> Array:
-        """The label in this lifetime of every class of the source, -1 for a class that does not occur."""
-        labels = jnp.arange(specs[0][1], dtype=jnp.int32)
-        for transform, key, (_, num_classes) in zip(self.transforms, keys, specs[:-1], strict=True):
-            new = transform.relabel(key, num_classes)
-            labels = labels if new is None else jnp.where(labels >= 0, new[labels], -1)
-        return labels
-
-    def _draw(self, key: Key, data: Resident, labels: Array) -> tuple[Array, Array]:
-        """Indices into the source and labels of the examples of a lifetime, [T * B] each."""
+    def _draw(self, key: Key, data: Resident, labels: Array, part: slice) -> tuple[Array, Array]:
+        """Indices into the source and labels of the examples of a part of a lifetime, [size of the part] each."""
         available = jnp.where(labels >= 0, data.counts, 0)
         ends = jnp.cumsum(available, dtype=jnp.int32)
         total = ends[-1]
-        size = self.length * self.batch
         if self.replacement:
-            rank = jax.random.randint(key, (size,), 0, total)
-        else:
-            rank = shuffled(key, jnp.arange(size, dtype=jnp.int32), total)
+            rank = jax.random.randint(key, (self.length * self.batch,), 0, total)[part]
+        else:  # with the same key for every part: each goes on in the order of the one before
+            rank = shuffled(key, jnp.arange(part.start, part.stop, dtype=jnp.int32), total)
         # The available examples are numbered class by class: find the class, then the place inside it.
         source_class = jnp.searchsorted(ends, rank, side="right")
         starts = jnp.cumsum(data.counts, dtype=jnp.int32) - data.counts

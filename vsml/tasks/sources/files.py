@@ -46,7 +46,8 @@ class PublishedFile:
         for url in self.urls:
             try:
                 cache = pooch.os_cache("vsml") / self.folder
-                return Path(pooch.retrieve(url, f"md5:{self.md5}", fname=self.name, path=cache))
+                known = None if self.md5 is None else f"md5:{self.md5}"
+                return Path(pooch.retrieve(url, known, fname=self.name, path=cache))
             except (OSError, ValueError) as error:  # no network, no such host, no room, or other bytes than published
                 problem = error
         root = os.environ.get(DATA_DIR)

@@ -28,7 +28,16 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 def read_idx(path: Path) -> np.ndarray:
     """Reads one idx file; the array has the machine's byte order. Raises `UserError` unless the file is whole."""
-    data = _bytes(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; give a readable file") from error
+    return parse_idx(data, str(path))
+
+
+def parse_idx(data: bytes, path: str) -> np.ndarray:
+    """As `read_idx`, of the bytes of a file; `path` is what error messages call it."""
+    data = _unzipped(data, path)
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _TYPES:
         start = data[:4].hex() or "nothing"
         raise UserError(f"{path} is not an idx file (it starts with {start}): give an idx or idx.gz file")
@@ -42,14 +51,11 @@ def read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(data, dtype, offset=header).reshape(shape).astype(dtype.newbyteorder("="), copy=True)
 
 
-def _bytes(path: Path) -> bytes:
+def _unzipped(data: bytes, path: str) -> bytes:
     try:
-        data = path.read_bytes()
         return gzip.decompress(data) if data[:2] == _GZIP_MAGIC else data
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{path} is a corrupt gzip file ({error}): replace it by a whole copy") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; give a readable file") from error
 
 
 @dataclass(frozen=True)

@@ -10,24 +10,33 @@ from vsml.tasks.sources.split import Split
 
 
 def labelled(
-    origin: str, images: np.ndarray, labels: np.ndarray, split: Split, moments: tuple[float, float] | None = None
+    origin: str,
+    images: np.ndarray,
+    labels: np.ndarray,
+    split: Split,
+    moments: tuple[float, float] | None = None,
+    num_classes: int | None = None,
 ) -> Dataset:
     """Checks and slices images and their labels.
 
     Args:
       origin: what error messages call the data.
       images: [n, ...]; uint8 stays uint8, other numbers become float32 as they are. [n, h, w] becomes [n, h, w, 1].
-      labels: [n] integers from 0; the number of classes is the largest one + 1, whatever the slice holds.
+      labels: [n] integers from 0.
       split: the part to keep.
       moments: published mean and standard deviation; by default those of the kept examples.
+      num_classes: by default the largest label + 1, whatever the slice holds.
     """
     _check(origin, images, labels)
+    classes = int(labels.max()) + 1 if num_classes is None else num_classes
+    if labels.max() >= classes:
+        raise UserError(f"{origin}: the largest label is {labels.max()}, but {classes} classes are known; replace it")
     kept = split.resolve(len(images))
     x = images[kept] if images.ndim != 3 else images[kept, :, :, None]
     if x.dtype != np.uint8:
         x = np.asarray(x, np.float32)
     mean, std = moments or measured(x)
-    return Dataset(x, np.asarray(labels[kept], np.int32), int(labels.max()) + 1, mean, std)
+    return Dataset(x, np.asarray(labels[kept], np.int32), classes, mean, std)
 
 
 def measured(x: np.ndarray) -> tuple[float, float]:

@@ -7,7 +7,17 @@ from vsml.tasks.transforms.label_permutation import LabelPermutation
 from vsml.tasks.transforms.pad import Pad
 from vsml.tasks.transforms.pixel_permutation import PixelPermutation
 from vsml.tasks.transforms.random_projection import RandomProjection
+from vsml.tasks.transforms.redrawn import Redrawn
 from vsml.tasks.transforms.resize import Resize
 from vsml.tasks.transforms.standardise import Standardise
 
-__all__ = ["ClassSubset", "LabelPermutation", "Pad", "PixelPermutation", "RandomProjection", "Resize", "Standardise"]
+__all__ = [
+    "ClassSubset",
+    "LabelPermutation",
+    "Pad",
+    "PixelPermutation",
+    "RandomProjection",
+    "Redrawn",
+    "Resize",
+    "Standardise",
+]

@@ -1,0 +1,46 @@
+"""Tables of numbers with a label per row: each feature standardised, a fixed stratified half to train on.
+
+    x_f <- (x_f - mean_f) / std_f,  mean and standard deviation of each feature f over the training half
+
+Within each class rows go to `train` and `test` in turn, in the order of the table.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vsml.errors import UserError
+from vsml.tasks.base import Dataset
+from vsml.tasks.sources.labelled import labelled
+from vsml.tasks.sources.split import Split
+
+PARTS = ("all", "train", "test")
+
+
+def read_table(origin: str, features: np.ndarray, labels: np.ndarray, split: str) -> Dataset:
+    """The rows of a split, float32 [n, features], with moments 0 and 1.
+
+    Args:
+      origin: what error messages call the table.
+      features: [n, features] finite numbers.
+      labels: [n] integers from 0.
+      split: `all`, `train`, `test` or a slice of one. Raises `UserError` for any other, and where it is empty.
+    """
+    part = Split.parse(split, PARTS)
+    train = _turn(labels) % 2 == 0
+    mean, std = features[train].mean(axis=0), features[train].std(axis=0)
+    x = (features - mean) / np.where(std > 0.0, std, 1.0)
+    kept = {"all": np.ones_like(train), "train": train, "test": ~train}[part.name]
+    if not kept.any():
+        raise UserError(f"{origin}: split {split!r} is empty, since no class has a second row; use all or train")
+    num_classes = int(labels.max()) + 1
+    return labelled(origin, x[kept], labels[kept], part, moments=(0.0, 1.0), num_classes=num_classes)
+
+
+def _turn(labels: np.ndarray) -> np.ndarray:
+    """How many rows of its class come before each row."""
+    turn = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        turn[rows] = np.arange(len(rows))
+    return turn
