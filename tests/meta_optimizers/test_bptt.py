@@ -18,7 +18,7 @@ from noise_tasks import NoiseTasks
 from vsml.cells import LSTM
 from vsml.errors import UserError
 from vsml.learners.vsml import VSML
-from vsml.meta_optimizers import BPTT
+from vsml.meta_optimizers import BPTT, EstimatorState, Population
 from vsml.objectives import OnlineMean
 from vsml.sharing import Layerwise
 from vsml.training.lifetimes import TaskLifetimes
@@ -68,7 +68,7 @@ def _moved(params: Any, along: Any, size: float) -> Any:
 
 
 def _estimate(bptt: BPTT, lifetimes: TaskLifetimes, params: Any, keys: Any) -> Any:
-    gradient, _, metrics = bptt.gradient(params, bptt.init(params, keys, lifetimes), keys, lifetimes)
+    gradient, _, metrics = bptt.gradient(params, EstimatorState(), Population(keys[0], keys, len(keys)), lifetimes)
     return gradient, metrics
 
 

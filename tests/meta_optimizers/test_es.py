@@ -9,10 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from vsml.errors import UserError
-from vsml.meta_optimizers import ES
+from vsml.meta_optimizers import ES, EstimatorState, Population
+from vsml.meta_optimizers.es import centred_ranks, z_scores
 
 # Numbers are tested, not speed: without LLVM's optimisation programs compile in half the time.
 QUICK = {"xla_backend_optimization_level": 0}
@@ -42,6 +44,7 @@ class Quadratic:
     """
 
     luck: float = 1e3
+    length: int = 1
     auto_segment: int = 1
 
     def loss(self, params: Any, key: Any, segment: int | None = None) -> tuple[Any, Any]:
@@ -54,7 +57,7 @@ class Quadratic:
 
 @functools.partial(jax.jit, static_argnums=(0, 1), compiler_options=QUICK)
 def _gradient(es: ES, lifetimes: Any, params: Any, keys: Any) -> Any:
-    gradient, _, metrics = es.gradient(params, es.init(params, keys, lifetimes), keys, lifetimes)
+    gradient, _, metrics = es.gradient(params, EstimatorState(), Population(keys[0], keys, len(keys)), lifetimes)
     return gradient, metrics
 
 
@@ -109,7 +112,73 @@ def test_both_halves_of_a_pair_live_the_same_lifetime():
         np.testing.assert_allclose(_flat(lucky), _flat(plain), rtol=1e-7)
 
 
+# --------------------------------------------------------------------------------------------------- sigma and shaping
+
+
+def test_sigma_follows_a_schedule():
+    """On theta^3 the estimate depends on sigma: g = mean_p 3 theta^2 eps_p^2 + sigma^2 eps_p^4."""
+    with jax.enable_x64(True):
+        keys, theta = jax.random.split(jax.random.key(0), 4), jnp.array([0.7])
+        schedule = optax.linear_schedule(0.5, 0.1, 4)
+        for step, sigma in ((0, 0.5), (1, 0.4), (4, 0.1), (9, 0.1)):
+            population = Population(keys[0], keys, 4, step)
+            gradient, _, _ = ES(sigma=schedule).gradient(theta, EstimatorState(), population, CUBIC)
+            eps = _noise(keys)
+            np.testing.assert_allclose(gradient, jnp.mean(3 * 0.7**2 * eps**2 + sigma**2 * eps**4, axis=0), rtol=1e-9)
+
+
+def _noise(keys: Any) -> Any:
+    """What each pair adds and subtracts: [pairs, 1]."""
+    return jax.vmap(lambda key: jax.random.normal(jax.random.split(jax.random.split(key)[1], 1)[0], (1,)))(keys)
+
+
+@dataclass(frozen=True)
+class Cubic:
+    """L = theta^3."""
+
+    length: int = 1
+    auto_segment: int = 1
+
+    def loss(self, params: Any, key: Any, segment: int | None = None) -> tuple[Any, Any]:
+        loss = jnp.sum(params**3)
+        return loss, {"loss": loss}
+
+
+CUBIC: Any = Cubic()  # all of the inner problem that ES asks for
+
+
+def test_z_scores_by_hand():
+    """Mean 3, standard deviation 2; nothing of nothing."""
+    np.testing.assert_allclose(z_scores(jnp.array([[1.0, 5.0], [5.0, 1.0]])), [[-1, 1], [1, -1]])
+    np.testing.assert_array_equal(z_scores(jnp.full((2, 2), 7.0)), np.zeros((2, 2)))
+
+
+def test_centred_ranks_by_hand():
+    """Of 6: ranks 0..5 become -.5, -.3, -.1, .1, .3, .5; equal losses share theirs, here 2 and 3, or all."""
+    ranks = centred_ranks(jnp.array([[1e9, 2.0], [3.0, 3.0], [-7.0, 4.0]]))
+    np.testing.assert_allclose(ranks, [[0.5, -0.3], [0.0, 0.0], [-0.5, 0.3]], atol=1e-7)
+    np.testing.assert_array_equal(centred_ranks(jnp.full((2, 2), 7.0)), np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize(("shaping", "shape"), [("z_score", z_scores), ("centred_rank", centred_ranks)])
+def test_shaped_losses_take_the_place_of_losses(shaping, shape):
+    """g = mean_p eps_p (F+ - F-) / (2 sigma), with the losses of all halves told apart by what was tried."""
+    with jax.enable_x64(True):
+        keys, theta, sigma = jax.random.split(jax.random.key(0), 5), jnp.array([0.7]), 0.3
+        eps = _noise(keys)
+        scores = shape(jnp.concatenate([(0.7 + sigma * eps) ** 3, (0.7 - sigma * eps) ** 3], axis=1))
+        expected = jnp.mean(eps[:, 0] * (scores[:, 0] - scores[:, 1])) / (2 * sigma)
+        population = Population(keys[0], keys, 5)
+        shaped, _, _ = ES(sigma=sigma, shaping=shaping).gradient(theta, EstimatorState(), population, CUBIC)
+        np.testing.assert_allclose(shaped, [expected], rtol=1e-6)
+
+
 @pytest.mark.parametrize("sigma", [0.0, -1.0, float("nan")])
 def test_mistakes_are_refused(sigma):
     with pytest.raises(UserError, match="set it above 0"):
         ES(sigma=sigma)
+
+
+def test_unknown_shaping_is_refused():
+    with pytest.raises(UserError, match="shaping is 'rank': choose one of none, z_score, centred_rank"):
+        ES(shaping="rank")  # pyright: ignore[reportArgumentType]

@@ -5,16 +5,31 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
 from vsml.errors import UserError
-from vsml.types import Array, Key, Metrics, Params
+from vsml.types import Array, Key, Metrics, Params, State
+
+
+class Progress(NamedTuple):
+    """A lifetime that is cut into windows, between two of them. Its examples are drawn again from the key."""
+
+    key: Array  # [2] uint32, data of the key that determines the lifetime
+    state: State  # of the learner; at position 0 any of its shape, since `run` draws it then
+    position: Array  # [] int32, examples seen
+    length: Array  # [] int32, examples of this lifetime, at most T; it is over where `position` is not below
+    accuracy_curve: Array  # [T] float32, as last seen, also in the lifetimes before; NaN where never
 
 
 class Lifetimes(Protocol):
     """The inner problem as an estimator sees it: lifetimes, each wholly determined by its key."""
+
+    @property
+    def length(self) -> int:
+        """Examples of a lifetime, T."""
+        ...
 
     @property
     def auto_segment(self) -> int:
@@ -28,6 +43,58 @@ class Lifetimes(Protocol):
         then grows as T / segment + segment instead of T.
         """
         ...
+
+    def start(self, params: Params, key: Key, length: Array) -> Progress:
+        """A lifetime of `length` examples before its first one. Of the params only the shapes matter."""
+        ...
+
+    def run(
+        self, params: Params, progress: Progress, window: int, segment: int | None = None
+    ) -> tuple[Array, tuple[Progress, Metrics]]:
+        """Runs a lifetime on for `window` examples, or as many as are left; `segment` as for `loss`.
+
+        Returns:
+          The share of these examples in the lifetime's loss times its number of windows, so that the mean over all of
+          its windows is its loss; the lifetime afterwards; and metrics.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Population:
+    """The members on this device, in one meta-step.
+
+    Attributes:
+      key: of this meta-step, the same on every device.
+      keys: [members] one key per member on this device, different at every meta-step.
+      size: members on all devices.
+      step: [] int32, finished meta-steps.
+      first: index of this device's first member among all.
+      everyone: [members, ...] of this device to that of all members on all devices, in order, the same on every device.
+    """
+
+    key: Key
+    keys: Key
+    size: int
+    step: Array | int = 0
+    first: Array | int = 0
+    everyone: Callable[[Array], Array] = lambda values: values
+
+    def own(self, values: Array) -> Array:
+        """The inverse of `everyone`: the rows of this device's members."""
+        return jax.lax.dynamic_slice_in_dim(values, self.first, self.keys.shape[0])
+
+
+class EstimatorState(NamedTuple):
+    """What an estimator carries from one meta-step to the next."""
+
+    shared: Any = ()  # the same on every device
+    members: Any = ()  # leaves have a leading axis of members, spread over devices
+
+
+def mean_over_members(tree: Any) -> Any:
+    """The mean of leaves [members, ...] over the members on this device."""
+    return jax.tree.map(lambda leaf: leaf.mean(axis=0), tree)
 
 
 @dataclass(frozen=True)
@@ -46,28 +113,35 @@ class MetaOptimizer(ABC):
         if self.chunk is not None and self.chunk < 1:
             raise UserError(f"{type(self).__name__}.chunk is {self.chunk}: set it to 1 or more, or None")
 
-    def over_members(self, member: Callable[[Key], Any], keys: Key) -> Any:
-        """The mean of `member(key)`, a pytree of arrays, over the members' keys, `chunk` of them at a time."""
-        on_cpu = jax.default_backend() == "cpu"
-        chunk = self.chunk or (1 if on_cpu else keys.shape[0])
-        values = jax.lax.map(member, keys, batch_size=min(chunk, keys.shape[0]))
-        return jax.tree.map(lambda v: v.mean(axis=0), values)
+    def for_each(self, member: Callable[..., Any], *trees: Any) -> Any:
+        """`member` of every row of trees with leaves [members, ...], stacked likewise; `chunk` of them at a time."""
+        size = jax.tree.leaves(trees)[0].shape[0]
+        chunk = self.chunk or (1 if jax.default_backend() == "cpu" else size)
+        return jax.lax.map(lambda rows: member(*rows), trees, batch_size=min(chunk, size))
 
-    def init(self, params: Params, keys: Key, lifetimes: Lifetimes) -> Any:
-        """State of the estimator: a pytree whose leaves have a leading axis of members, spread over devices."""
+    def init_shared(self, params: Params, keys: Key) -> Any:
+        """The shared part of the state before the first meta-step; `keys` are those of `init_members`."""
+        return ()
+
+    def init_members(self, params: Params, keys: Key, lifetimes: Lifetimes) -> Any:
+        """The members' part of the state before the first meta-step; `keys` [members] of all of them."""
         return ()
 
     @abstractmethod
-    def gradient(self, params: Params, state: Any, keys: Key, lifetimes: Lifetimes) -> tuple[Params, Any, Metrics]:
+    def gradient(
+        self, params: Params, state: EstimatorState, population: Population, lifetimes: Lifetimes
+    ) -> tuple[Params, EstimatorState, Metrics]:
         """One estimate from the members on this device.
 
         Args:
           params: meta-parameters, the same on every device.
-          state: this device's part of the estimator's state.
-          keys: [members] one key per member on this device, different at every meta-step.
+          state: the estimator's state, this device's members.
+          population: this device's members.
           lifetimes: the inner problem.
 
         Returns:
           The mean over these members of the meta-gradient, the new state, and the mean of the members' metrics. The
-          caller averages gradient and metrics over devices (every device holds the same number of members).
+          caller averages gradient and metrics over devices (every device holds the same number of members). Where any
+          of that is not finite, it drops the gradient and the new shared state, but keeps that of the members: a member
+          that cannot go on has to start anew by itself.
         """

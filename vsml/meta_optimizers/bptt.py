@@ -10,14 +10,21 @@ Source: Werbos 1990; checkpointing after Griewank 1992 and Chen et al. 2016, arX
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import optax
 
 from vsml.errors import UserError
-from vsml.meta_optimizers.base import Lifetimes, MetaOptimizer
+from vsml.meta_optimizers.base import EstimatorState, Lifetimes, MetaOptimizer, Population, mean_over_members
 from vsml.types import Key, Metrics, Params
+
+
+def clip_to(norm: float | None, gradient: Params) -> Params:
+    """The gradient of one lifetime with its global norm clipped to `norm`; None leaves it alone."""
+    if norm is None:
+        return gradient
+    clipped, _ = optax.clip_by_global_norm(norm).update(gradient, optax.EmptyState())
+    return clipped
 
 
 @dataclass(frozen=True)
@@ -42,14 +49,14 @@ class BPTT(MetaOptimizer):
         if self.clip is not None and not self.clip > 0:
             raise UserError(f"meta_optimizers.BPTT.clip is {self.clip}: set it above 0, or None")
 
-    def gradient(self, params: Params, state: Any, keys: Key, lifetimes: Lifetimes) -> tuple[Params, Any, Metrics]:
+    def gradient(
+        self, params: Params, state: EstimatorState, population: Population, lifetimes: Lifetimes
+    ) -> tuple[Params, EstimatorState, Metrics]:
         segment = lifetimes.auto_segment if self.segment is None else self.segment
 
         def member(key: Key) -> tuple[Params, Metrics]:
             gradient, metrics = jax.grad(lambda p: lifetimes.loss(p, key, segment), has_aux=True)(params)
-            if self.clip is not None:
-                gradient, _ = optax.clip_by_global_norm(self.clip).update(gradient, optax.EmptyState())
-            return gradient, metrics
+            return clip_to(self.clip, gradient), metrics
 
-        gradient, metrics = self.over_members(member, keys)
+        gradient, metrics = mean_over_members(self.for_each(member, population.keys))
         return gradient, state, metrics

@@ -1,9 +1,10 @@
 """Evolution strategies: the gradient of the loss smoothed by Gaussian noise, from antithetic pairs.
 
-    eps_p ~ N(0, I)      L+-_p = L_p(V_M +- sigma eps_p)      g = mean_p eps_p (L+_p - L-_p) / (2 sigma)
+    eps_p ~ N(0, I)      L+-_p = L_p(V_M +- sigma eps_p)      g = mean_p eps_p (F+_p - F-_p) / (2 sigma)
 
 Both halves of a pair live the same lifetime (same task, same initial state), so that their difference is due to eps
-alone.
+alone. F is L, or L shaped by its place among the losses of the whole population, both halves of every pair: its
+z-score, or its centred rank, which makes the estimate blind to the scale of the loss and to outliers.
 
 Source: Salimans et al. 2017, arXiv 1703.03864; settings of Kirsch & Schmidhuber 2021, arXiv 2012.14905.
 """
@@ -11,13 +12,14 @@ Source: Salimans et al. 2017, arXiv 1703.03864; settings of Kirsch & Schmidhuber
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from vsml.errors import UserError
-from vsml.meta_optimizers.base import Lifetimes, MetaOptimizer
+from vsml.meta_optimizers.base import EstimatorState, Lifetimes, MetaOptimizer, Population, mean_over_members
 from vsml.types import Array, Key, Metrics, Params
 
 
@@ -30,32 +32,82 @@ def noise_like(key: Key, params: Params) -> Params:
     )
 
 
+def shifted(params: Params, noise: Params, scale: Array) -> Params:
+    """params + scale * noise."""
+    return jax.tree.map(lambda p, e: p + scale * e, params, noise)
+
+
+def check_sigma(name: str, sigma: float | optax.Schedule) -> None:
+    """Raises `UserError` for a number that is no standard deviation; schedules are taken at their word."""
+    if not callable(sigma) and not sigma > 0:
+        raise UserError(f"{name}.sigma is {sigma}: set it above 0")
+
+
+def sigma_at(sigma: float | optax.Schedule, step: Array | int) -> Array:
+    """The standard deviation of the perturbations at a meta-step."""
+    return jnp.asarray(sigma(step) if callable(sigma) else sigma, float)
+
+
+def z_scores(losses: Array) -> Array:
+    """Losses scaled to mean 0 and standard deviation 1; 0 where all are the same."""
+    deviation = losses.std()
+    return (losses - losses.mean()) / jnp.where(deviation == 0, 1.0, deviation)
+
+
+def centred_ranks(losses: Array) -> Array:
+    """Ranks of the losses, scaled to -1/2 (lowest) .. 1/2 (highest); equal losses share the mean of their ranks."""
+    flat = losses.ravel()
+    ordered = jnp.sort(flat)
+    below, not_above = (jnp.searchsorted(ordered, flat, side=side) for side in ("left", "right"))
+    ranks = (below + not_above - 1) / 2
+    return (ranks / (flat.size - 1) - 0.5).astype(losses.dtype).reshape(losses.shape)
+
+
+SHAPINGS = {"none": lambda losses: losses, "z_score": z_scores, "centred_rank": centred_ranks}
+
+
 @dataclass(frozen=True)
 class ES(MetaOptimizer):
-    """Antithetic evolution strategies without fitness shaping. A population member is a pair.
+    """Antithetic evolution strategies. A population member is a pair.
 
     Attributes:
-      sigma: standard deviation of the perturbations of V_M.
+      sigma: standard deviation of the perturbations of V_M: a number, or an optax schedule of the meta-step.
+      shaping: of the losses: `none` (the paper's choice), `z_score` or `centred_rank` over the population.
     """
 
-    sigma: float = 0.05
+    sigma: float | optax.Schedule = 0.05
+    shaping: Literal["none", "z_score", "centred_rank"] = "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.sigma > 0:
-            raise UserError(f"meta_optimizers.ES.sigma is {self.sigma}: set it above 0")
+        check_sigma("meta_optimizers.ES", self.sigma)
+        if self.shaping not in SHAPINGS:
+            raise UserError(f"meta_optimizers.ES.shaping is {self.shaping!r}: choose one of {', '.join(SHAPINGS)}")
 
-    def gradient(self, params: Params, state: Any, keys: Key, lifetimes: Lifetimes) -> tuple[Params, Any, Metrics]:
-        def pair(key: Key) -> tuple[Params, Metrics]:
+    def gradient(
+        self, params: Params, state: EstimatorState, population: Population, lifetimes: Lifetimes
+    ) -> tuple[Params, EstimatorState, Metrics]:
+        sigma = sigma_at(self.sigma, population.step)
+
+        def pair(key: Key) -> tuple[Array, Metrics]:
             lifetime_key, noise_key = jax.random.split(key)
             noise = noise_like(noise_key, params)
+            halves = jax.vmap(lambda scale: lifetimes.loss(shifted(params, noise, scale), lifetime_key))
+            losses, metrics = halves(sigma * jnp.array([1.0, -1.0]))
+            return losses, mean_over_members(metrics)
 
-            def loss(scale: Array) -> tuple[Array, Metrics]:
-                return lifetimes.loss(jax.tree.map(lambda p, e: p + scale * e, params, noise), lifetime_key)
+        def pull(key: Key, slope: Array) -> Params:
+            noise = noise_like(jax.random.split(key)[1], params)  # drawn again: never in memory for all members
+            return jax.tree.map(lambda e: slope * e, noise)
 
-            losses, metrics = jax.vmap(loss)(jnp.array([self.sigma, -self.sigma]))
-            slope = (losses[0] - losses[1]) / (2 * self.sigma)
-            return jax.tree.map(lambda e: slope * e, noise), jax.tree.map(lambda m: m.mean(axis=0), metrics)
+        losses, metrics = self.for_each(pair, population.keys)
+        scores = self._shaped(losses, population)
+        slopes = (scores[:, 0] - scores[:, 1]) / (2 * sigma)
+        gradient = self.for_each(pull, population.keys, slopes)
+        return mean_over_members(gradient), state, mean_over_members(metrics)
 
-        gradient, metrics = self.over_members(pair, keys)
-        return gradient, state, metrics
+    def _shaped(self, losses: Array, population: Population) -> Array:
+        """The losses [members, 2] of the pairs on this device, as they count."""
+        if self.shaping == "none":
+            return losses
+        return population.own(SHAPINGS[self.shaping](population.everyone(losses)))

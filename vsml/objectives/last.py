@@ -11,14 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vsml.errors import UserError
-from vsml.objectives.base import Objective
-from vsml.objectives.losses import cross_entropy, masked_mean
-from vsml.tasks.base import Task
+from vsml.objectives.base import LinearObjective
+from vsml.objectives.losses import between, shares
 from vsml.types import Array
 
 
 @dataclass(frozen=True)
-class Last(Objective):
+class Last(LinearObjective):
     """Mean cross-entropy over the last `count` steps of a lifetime, where the mask is 1.
 
     Attributes:
@@ -31,6 +30,5 @@ class Last(Objective):
         if self.count < 1:
             raise UserError(f"objectives.Last.count is {self.count}: set it to 1 or more")
 
-    def loss(self, logits: Array, task: Task) -> Array:
-        values = cross_entropy(logits[-self.count :], task.y[-self.count :])
-        return masked_mean(values, task.mask[-self.count :])
+    def weights(self, mask: Array, length: Array | int) -> Array:
+        return shares(mask * between(mask, length - self.count, length))

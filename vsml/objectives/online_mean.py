@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vsml.objectives.base import Objective
-from vsml.objectives.losses import cross_entropy, masked_mean
-from vsml.tasks.base import Task
+from vsml.objectives.base import LinearObjective
+from vsml.objectives.losses import shares
 from vsml.types import Array
 
 
 @dataclass(frozen=True)
-class OnlineMean(Objective):
+class OnlineMean(LinearObjective):
     """Mean cross-entropy over the lifetime's predictions, where the mask is 1."""
 
-    def loss(self, logits: Array, task: Task) -> Array:
-        return masked_mean(cross_entropy(logits, task.y), task.mask)
+    def weights(self, mask: Array, length: Array | int) -> Array:
+        return shares(mask)

@@ -1,0 +1,86 @@
+"""Lifetimes cut into windows, one window per meta-step: what the estimators that do so share.
+
+Every member is somewhere in a lifetime of its own and stays there between meta-steps. The first lifetimes of the
+members are cut short by different numbers of windows, so that every meta-step sees all parts of a lifetime.
+
+Source: Vicol, Metz & Sohl-Dickstein 2021, arXiv 2112.13835; lengths that grow or vary: Metz et al. 2019, arXiv
+  1810.10180.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vsml.errors import UserError
+from vsml.meta_optimizers.base import Lifetimes, MetaOptimizer, Progress
+from vsml.types import Array, Key, Params
+
+
+@dataclass(frozen=True)
+class Truncated(MetaOptimizer):
+    """Base of the estimators that run lifetimes on by one window per meta-step. The objective has to be linear.
+
+    Attributes:
+      window: examples per meta-step; the whole lifetime where it is shorter. The last window of a lifetime may be cut
+        short.
+      min_length: None: every lifetime has all T examples. A number: every new lifetime draws its length log-uniformly
+        from min_length..T, so that lifetimes of all orders of magnitude occur, and cannot be told by their age.
+    """
+
+    window: int = 20
+    min_length: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field in ("window", "min_length"):
+            value = getattr(self, field)
+            if value is not None and value < 1:
+                none = ", or None" if field == "min_length" else ""
+                raise UserError(f"meta_optimizers.{type(self).__name__}.{field} is {value}: set it to 1 or more{none}")
+
+    def window_of(self, lifetimes: Lifetimes) -> int:
+        """Examples per meta-step."""
+        return min(self.window, lifetimes.length)
+
+    def start_staggered(self, params: Params, keys: Key, lifetimes: Lifetimes) -> Progress:
+        """The members' lifetimes before the first meta-step: leaves [members, ...].
+
+        Member i of n starts with a lifetime of floor(i W / n) windows, where W windows are a whole one. One of no
+        window is over before it starts; the whole one after it starts at once.
+        """
+        window, members = self.window_of(lifetimes), keys.shape[0]
+        windows = -(-lifetimes.length // window)
+        lengths = window * (jnp.arange(members) * windows // members)
+        return jax.vmap(lambda key, length: lifetimes.start(params, key, length))(keys, lengths)
+
+    def renew(self, progress: Progress, key: Key, lifetimes: Lifetimes) -> tuple[Progress, Array]:
+        """A lifetime that is over gives way to the one of `key`. Also says whether it did."""
+        over = progress.position >= progress.length
+        new = progress._replace(
+            key=jax.random.key_data(key),
+            position=jnp.zeros_like(progress.position),
+            length=self._new_length(key, lifetimes),
+        )
+        return choose(over, new, progress), over
+
+    def _new_length(self, key: Key, lifetimes: Lifetimes) -> Array:
+        if self.min_length is None:
+            return jnp.asarray(lifetimes.length, jnp.int32)
+        shortest = min(self.min_length, lifetimes.length)
+        # Length n has the probability log((n + 1) / n) / log((T + 1) / shortest).
+        exponent = jax.random.uniform(jax.random.fold_in(key, 1)) * jnp.log((lifetimes.length + 1) / shortest)
+        return jnp.clip(jnp.floor(shortest * jnp.exp(exponent)), shortest, lifetimes.length).astype(jnp.int32)
+
+
+def choose(condition: Array, new: Any, old: Any) -> Any:
+    """One of two trees."""
+    return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
+
+
+def end_where(broken: Array, progress: Progress) -> Progress:
+    """A lifetime that broke down is over: run on, it would be as little finite."""
+    return progress._replace(position=jnp.where(broken, progress.length, progress.position))
