@@ -7,6 +7,7 @@
     resolution    bindings to the parts of an experiment   strict: whatever has no effect is an error
     fitting       whether a value fits a field's type
     config        the outcome, and gin to build it
+    sweeps        sweep files: which recipe, which axes
 
 Nothing else in the package imports gin.
 """
@@ -14,8 +15,28 @@ Nothing else in the package imports gin.
 from __future__ import annotations
 
 from vsml.config.catalogue import AXES, Field, Part, parts, suggest
-from vsml.config.config import Config, load
+from vsml.config.config import ABSENT, Config, leaves, load
 from vsml.config.fitting import describe, show
 from vsml.config.statements import gin_root, recipes
+from vsml.config.sweeps import Axis, Choice, Override, SweepFile, read_sweep
 
-__all__ = ["AXES", "Config", "Field", "Part", "describe", "gin_root", "load", "parts", "recipes", "show", "suggest"]
+__all__ = [
+    "ABSENT",
+    "AXES",
+    "Axis",
+    "Choice",
+    "Config",
+    "Field",
+    "Override",
+    "Part",
+    "SweepFile",
+    "describe",
+    "gin_root",
+    "leaves",
+    "load",
+    "parts",
+    "read_sweep",
+    "recipes",
+    "show",
+    "suggest",
+]

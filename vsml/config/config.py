@@ -25,18 +25,19 @@ ABSENT = "(absent)"
 _LINE = 110
 
 
-def load(recipe: str, overrides: Sequence[str] = ()) -> Config:
+def load(recipe: str, overrides: Sequence[str] = (), places: Sequence[str] = ()) -> Config:
     """Reads and checks a recipe and what follows it, in the order given, each as a layer on top.
 
     Args:
       recipe: `quickstart`, `recipes/quickstart.gin`, or the path of a gin file.
       overrides: gin files (ending in .gin) and KEY=VALUE, where KEY is a macro or `scope/axis.Part.field`.
+      places: where each of the overrides was written, for messages; all on the command line if empty.
 
     Raises:
       UserError: for whatever is wrong with it, in one line: `FILE:LINE: what; did you mean X?`.
     """
     recipe = statements.find_recipe(recipe)
-    read = statements.read(recipe, overrides)
+    read = statements.read(recipe, overrides, places)
     imports = list({statement.text: statement for statement in read if isinstance(statement, Import)}.values())
     bindings = [statement for statement in read if isinstance(statement, Binding)]
     for statement in imports:
@@ -85,8 +86,8 @@ class Config:
           (key, old, new) for every leaf of the experiment that differs, such as ('train.learner.cell.size', 16, 32);
           the old value is the one here, and what one side lacks is '(absent)'. Macros count by what they do.
         """
-        old = _leaves(self.json[ROOT], ROOT)
-        new = _leaves((other.json if isinstance(other, Config) else other)[ROOT], ROOT)
+        old = leaves(self.json[ROOT], ROOT)
+        new = leaves((other.json if isinstance(other, Config) else other)[ROOT], ROOT)
         keys = dict.fromkeys((*old, *new))
         changes = [(key, old.get(key, ABSENT), new.get(key, ABSENT)) for key in keys]
         return [(key, before, after) for key, before, after in changes if before != after]
@@ -102,7 +103,7 @@ class Config:
             for part in {node.part.name: node.part for node in self.nodes}.values():
                 _register(part)
             for binding in self.bindings:
-                gin.bind_parameter(_gin_key(binding), gin.parse_value(_literal(binding.value)))
+                gin.bind_parameter(_gin_key(binding), gin.parse_value(literal(binding.value)))
             return gin.get_configurable(_gin_name(ROOT))()
         except _Refusal as refusal:
             raise UserError(self._refused(refusal.part, refusal.scope, refusal.cause)) from None
@@ -132,7 +133,7 @@ class Config:
         return value if is_plain else _name_of(value)
 
     def _plain_macro(self, value: Any) -> Any:
-        return _literal(value) if _holds_gin(value) else self._plain(value)
+        return literal(value) if _holds_gin(value) else self._plain(value)
 
 
 class _Refusal(Exception):
@@ -192,10 +193,10 @@ def _render(imports: Iterable[Import], lines: Iterable[tuple[Key, str]]) -> str:
 
 
 def _assignment(name: str, value: Any) -> str:
-    line = f"{name} = {_literal(value)}"
+    line = f"{name} = {literal(value)}"
     if len(line) <= _LINE or not isinstance(value, tuple):
         return line
-    return "\n".join((f"{name} = (", *(f"    {_literal(element)}," for element in value), ")"))
+    return "\n".join((f"{name} = (", *(f"    {literal(element)}," for element in value), ")"))
 
 
 def _default_line(part: Part, field: str, default: Any) -> str:
@@ -215,13 +216,13 @@ def _holds_gin(value: Any) -> bool:
     return isinstance(value, Reference | Macro) or any(map(_holds_gin, elements))
 
 
-def _literal(value: Any) -> str:
+def literal(value: Any) -> str:
     """A value in gin's notation."""
     if isinstance(value, tuple):
-        elements = ", ".join(map(_literal, value))
+        elements = ", ".join(map(literal, value))
         return f"({elements},)" if len(value) == 1 else f"({elements})"
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{_literal(key)}: {_literal(element)}' for key, element in value.items())}}}"
+        return f"{{{', '.join(f'{literal(key)}: {literal(element)}' for key, element in value.items())}}}"
     if isinstance(value, float) and math.isinf(value):
         return "1e999" if value > 0 else "-1e999"
     return repr(value)
@@ -234,7 +235,7 @@ def _name_of(value: Any) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
-def _leaves(tree: Any, key: str) -> dict[str, Any]:
+def leaves(tree: Any, key: str) -> dict[str, Any]:
     """The leaves of an experiment's JSON by path; a part is a leaf of its own name, with its fields below."""
     if isinstance(tree, list) and tree:
         branches = {f"{key}[{index}]": element for index, element in enumerate(tree)}
@@ -242,4 +243,4 @@ def _leaves(tree: Any, key: str) -> dict[str, Any]:
         branches = {key if name == "part" else f"{key}.{name}": element for name, element in tree.items()}
     else:
         return {key: tree}
-    return {leaf: value for name, branch in branches.items() for leaf, value in _leaves(branch, name).items()}
+    return {leaf: value for name, branch in branches.items() for leaf, value in leaves(branch, name).items()}

@@ -75,6 +75,14 @@ class Binding:
         return "/".join((*self.scope, f"{self.part}.{self.field}" if self.part else self.field))
 
 
+@dataclass(frozen=True)
+class Include:
+    """An `include` line."""
+
+    file: str
+    where: str
+
+
 @functools.cache
 def gin_root() -> Path:
     """The shipped gin folder: inside the installed package, else that of the repository."""
@@ -88,9 +96,9 @@ def shipped_files() -> list[str]:
     return sorted(path.relative_to(gin_root()).as_posix() for path in gin_root().rglob("*.gin"))
 
 
-def recipes() -> list[tuple[str, str]]:
-    """The shipped recipes: path below the gin folder and first line of the header."""
-    names = [name for name in shipped_files() if name.startswith("recipes/")]
+def recipes(folder: str = "recipes") -> list[tuple[str, str]]:
+    """The shipped recipes, or sweeps: path below the gin folder and first line of the header."""
+    names = [name for name in shipped_files() if name.startswith(f"{folder}/")]
     return [(name, _header(gin_root() / name)) for name in names]
 
 
@@ -106,37 +114,48 @@ def shipped_files_that_set(macro: str) -> list[str]:
     return [name for name in names if sets.search((gin_root() / name).read_text(encoding="utf-8"))]
 
 
-def find_recipe(name: str) -> str:
-    """The file that a recipe's name means: `quickstart`, `recipes/quickstart.gin`, or a path.
+def find_recipe(name: str, folder: str = "recipes") -> str:
+    """The file that the name of a recipe, or a sweep, means: `quickstart`, `recipes/quickstart.gin`, or a path.
 
     Raises:
       UserError: if there is none.
     """
-    candidates = [name, f"recipes/{name}"] if name.endswith(".gin") else [f"recipes/{name}.gin", f"{name}.gin"]
+    candidates = [name, f"{folder}/{name}"] if name.endswith(".gin") else [f"{folder}/{name}.gin", f"{name}.gin"]
     for candidate in candidates:
         path = _find(candidate)
         if path is not None:
             inside = path.resolve().is_relative_to(gin_root())
             return path.resolve().relative_to(gin_root()).as_posix() if inside else candidate
-    short = [recipe.removeprefix("recipes/").removesuffix(".gin") for recipe, _ in recipes()]
-    near = suggest(name, [recipe for recipe, _ in recipes()] if name.endswith(".gin") else short)
-    raise UserError(f"{COMMAND_LINE}: there is no recipe {name}{near or '; `vsml recipes` lists them'}")
+    shipped = [path for path, _ in recipes(folder)]
+    short = [path.removeprefix(f"{folder}/").removesuffix(".gin") for path in shipped]
+    listed = "; `vsml recipes` lists them" if folder == "recipes" else f"; shipped are {', '.join(shipped) or 'none'}"
+    near = suggest(name, shipped if name.endswith(".gin") else short)
+    raise UserError(f"{COMMAND_LINE}: there is no {folder.removesuffix('s')} {name}{near or listed}")
 
 
-def read(recipe: str, overrides: Sequence[str]) -> list[Binding | Import]:
+def read(recipe: str, overrides: Sequence[str], places: Sequence[str] = ()) -> list[Binding | Import]:
     """All statements of a recipe and of what follows it, in order.
+
+    Args:
+      recipe: a gin file.
+      overrides: gin files and KEY=VALUE.
+      places: where each of the overrides was written; all on the command line if empty.
 
     Raises:
       UserError: for what cannot be found or read, in one line with its place.
     """
     statements = list(_read_file(recipe, COMMAND_LINE, ()))
-    for override in overrides:
-        is_file = override.endswith(".gin") and ("=" not in override or _find(override) is not None)
-        if is_file:
-            statements.extend(_read_file(override, COMMAND_LINE, ()))
+    for override, place in zip(overrides, places or [COMMAND_LINE] * len(overrides), strict=True):
+        if is_file(override):
+            statements.extend(_read_file(override, place, ()))
         else:
-            statements.append(_read_override(override))
+            statements.append(read_override(override, place))
     return statements
+
+
+def is_file(override: str) -> bool:
+    """Whether an override names a gin file and is no KEY=VALUE."""
+    return override.endswith(".gin") and ("=" not in override or _find(override) is not None)
 
 
 def run_import(statement: Import) -> None:
@@ -169,6 +188,22 @@ def _read_file(name: str, included_at: str, outer: tuple[Path, ...]) -> Iterator
         raise UserError(f"{included_at}: no gin file {name}, neither shipped nor below the working directory{near}")
     if path in outer:
         raise UserError(f"{included_at}: {name} includes itself; remove this include")
+    for statement in _statements(path, name, included_at):
+        if isinstance(statement, Include):
+            yield from _read_file(statement.file, statement.where, (*outer, path))
+        else:
+            yield statement
+
+
+def read_flat(name: str) -> list[Binding | Import | Include]:
+    """The statements of one file that exists, as by `find_recipe`, its includes not opened. Raises `UserError`."""
+    path = _find(name)
+    assert path is not None, f"{name} was not found"
+    return list(_statements(path, name, COMMAND_LINE))
+
+
+def _statements(path: Path, name: str, included_at: str) -> Iterator[Binding | Import | Include]:
+    """The statements of one file; none may be there twice."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -177,7 +212,7 @@ def _read_file(name: str, included_at: str, outer: tuple[Path, ...]) -> Iterator
     for statement in _parse(text, name):
         where = f"{name}:{statement.location.line_num}"
         if isinstance(statement, config_parser.IncludeStatement):
-            yield from _read_file(statement.filename, where, (*outer, path))
+            yield Include(statement.filename, where)
         elif isinstance(statement, config_parser.ImportStatement):
             yield _import(statement, where)
         elif isinstance(statement, config_parser.BindingStatement):
@@ -246,22 +281,23 @@ def _frozen(value: Any) -> Any:
     return value
 
 
-def _read_override(text: str) -> Binding:
+def read_override(text: str, place: str) -> Binding:
+    """The binding that KEY=VALUE stands for. Raises `UserError` where it stands for none."""
     key, equals, value = (piece.strip() for piece in text.partition("="))
     if not equals:
         near = suggest(text, shipped_files())
-        raise UserError(f"{COMMAND_LINE}: {text} is neither a gin file nor KEY=VALUE{near}")
+        raise UserError(f"{place}: {text} is neither a gin file nor KEY=VALUE{near}")
     if not _KEY.fullmatch(key):
-        raise UserError(f"{COMMAND_LINE}: {key} is no key; a key is a macro, as STEPS, or axis.Part.field")
+        raise UserError(f"{place}: {key} is no key; a key is a macro, as STEPS, or axis.Part.field")
     if not value:
-        raise UserError(f"{COMMAND_LINE}: {key}= gives no value; write {key}=VALUE")
+        raise UserError(f"{place}: {key}= gives no value; write {key}=VALUE")
     *scope, name = key.split("/")
     part, _, field = name.rpartition(".")
-    return Binding(tuple(scope), part, field, _evaluated(_frozen(_read_value(key, value))), COMMAND_LINE)
+    return Binding(tuple(scope), part, field, _evaluated(_frozen(_read_value(key, value, place))), place)
 
 
-def _read_value(key: str, text: str) -> Any:
-    """A value of the command line: a gin literal, or a bare word."""
+def _read_value(key: str, text: str, place: str) -> Any:
+    """A value of an override: a gin literal, or a bare word."""
     try:
         parser = config_parser.ConfigParser(text, _Delegate())
         value = parser.parse_value()
@@ -271,11 +307,11 @@ def _read_value(key: str, text: str) -> Any:
         pass
     if _BARE_WORD.fullmatch(text):
         return text
-    raise UserError(f"{COMMAND_LINE}: cannot read the value of {key}={text}; a string of several words needs quotes")
+    raise UserError(f"{place}: cannot read the value of {key}={text}; a string of several words needs quotes")
 
 
 def _evaluated(value: Any) -> Any:
-    """On the command line, where brackets need quoting, `@cells.GRU` means `@cells.GRU()`."""
+    """In an override, where brackets need quoting, `@cells.GRU` means `@cells.GRU()`."""
     if isinstance(value, Reference):
         return replace(value, evaluate=True)
     if isinstance(value, tuple):

@@ -1,0 +1,196 @@
+"""Reports of made-up runs: what is in the tables, that the page stands alone, and what is half-finished."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from runs import call
+from runs_on_disk import write_run, write_sweep
+
+from vsml.analysis.report import report
+from vsml.analysis.results import read_results
+from vsml.errors import UserError
+
+ACCURACIES = {
+    ("4", "error"): [0.5, 0.52],
+    ("4", "label"): [0.6, 0.62],
+    ("8", "error"): [0.7, 0.72],
+    ("8", "label"): [0.5, 0.52],
+}
+VOID = {"meta", "img"}
+
+
+class Page(HTMLParser):
+    """Checks that every tag is closed, and keeps what refers to something."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.references: list[str] = []
+        self.tags: set[str] = set()
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.references += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def written(directory: Path) -> tuple[str, str]:
+    report(directory)
+    return tuple((directory / "report" / name).read_text() for name in ("report.md", "report.html"))  # type: ignore
+
+
+def rows(markdown: str, section: str) -> list[list[str]]:
+    """The cells of the table of a section, header first."""
+    body = markdown.split(f"## {section}\n", 1)[1].split("\n## ", 1)[0]
+    lines = [line for line in body.splitlines() if line.startswith("|") and "---" not in line]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def test_the_table_of_a_sweep(tmp_path: Path):
+    write_sweep(tmp_path, ACCURACIES)
+    markdown, _ = written(tmp_path)
+    header, *found = rows(markdown, "Evaluation: digits")
+    assert header[:5] == ["size", "feedback", "seeds", "cumulative accuracy", "p"]
+    # Two seeds .01 around their mean: std .01 sqrt(2), interval 12.706 * .01 = .127
+    assert found[0][:5] == ["4", "error", "2", "0.510 ± 0.127", "-"]
+    # Means .2 apart, standard error .01 sqrt(2), 2 degrees of freedom: p = 1 - t / sqrt(2 + t^2), t = 14.142
+    assert found[2][:5] == ["8", "error", "2", "**0.710 ± 0.127**", "0.005"]
+    assert found[3][4] == "1"
+    assert found[2][-2] == "**0.290 ± 0.127**", "of losses the lowest is the best"
+    assert sum("**" in row[3] for row in found) == 1
+    assert found[4][:4] == ["best SGD (160 hidden, lr 0.04)", "-", "-", "0.700 ± 0.010"]
+
+
+def test_what_was_run_and_what_it_took(tmp_path: Path):
+    write_sweep(tmp_path, ACCURACIES)
+    markdown, _ = written(tmp_path)
+    assert "Runs: 8 finished." in markdown
+    assert "vsml sweep sweeps/made_up.gin STEPS=30" in markdown
+    assert "Not finished" not in markdown
+    header, *found = rows(markdown, "Time and memory")
+    # Seeds 0 and 1 take 10 and 11 s: 10.5 ± 12.706 * .5
+    assert found[2] == ["8", "error", "10.5 ± 6.4", "108", "-", "1", "80", "1,000"]
+    assert len(header) == len(found[0])
+    assert rows(markdown, "How the configs differ")[1] == ["train.learner.size", "4", "4", "8", "8"]
+    # The last tenth of 30 entries: accuracies a 28/30, a 29/30, a of seeds .7 and .72, mean .71 * 29/30
+    assert rows(markdown, "Meta-training")[3][5].strip("*").startswith("0.686 ±")
+
+
+def test_the_page_stands_alone(tmp_path: Path):
+    write_sweep(tmp_path, ACCURACIES)
+    _, text = written(tmp_path)
+    page = Page(text)
+    assert page.references
+    assert all(reference.startswith("data:image/svg+xml;base64,") for reference in page.references)
+    assert not {"script", "link", "iframe"} & page.tags
+    assert "://" not in re.sub(r"base64,[\w+/=]+", "", text)
+    assert "url(" not in text
+    assert "@import" not in text
+
+
+def test_pictures_are_whole_and_named_in_the_markdown(tmp_path: Path):
+    write_sweep(tmp_path, ACCURACIES)
+    markdown, _ = written(tmp_path)
+    pictures = {path.name for path in (tmp_path / "report").glob("*.svg")}
+    assert pictures == {"curve_digits.svg", "meta_training.svg", "axes.svg", "sharing.svg"}
+    assert set(re.findall(r"\]\((\S+\.svg)\)", markdown)) == pictures
+    for name in pictures:
+        assert ElementTree.parse(tmp_path / "report" / name).getroot().tag.endswith("svg")
+
+
+def test_the_same_runs_give_the_same_report(tmp_path: Path):
+    write_sweep(tmp_path, {("4", "error"): [0.5, 0.6]})
+    assert written(tmp_path) == written(tmp_path)
+
+
+def test_a_half_finished_sweep(tmp_path: Path):
+    write_sweep(tmp_path, {("4", "error"): [0.5, None], ("8", "error"): [None, None]})
+    never = tmp_path / "size=8,feedback=error,seed=1"
+    for path in sorted(never.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    (tmp_path / "size=8,feedback=error,seed=0" / "failure.txt").write_text("out of <memory>\n")
+    markdown, text = written(tmp_path)
+    assert "Runs: 1 failed, 1 finished, 1 not started, 1 unfinished." in markdown
+    _, *found = rows(markdown, "Not finished")
+    assert found == [
+        ["size=4,feedback=error,seed=1", "unfinished", "15 of 30", ""],
+        ["size=8,feedback=error,seed=0", "failed", "15 of 30", r"out of \<memory\>"],
+        ["size=8,feedback=error,seed=1", "not started", "0 of 30", ""],
+    ]
+    assert "out of &lt;memory&gt;" in text
+    _, first, *baselines = rows(markdown, "Evaluation: digits")
+    assert first[:5] == ["4", "error", "1", "0.500 ± 0.010", "-"], "of one seed: the interval over its lifetimes"
+    assert len(baselines) == 2
+    Page(text)
+
+
+def test_one_run(tmp_path: Path):
+    write_run(tmp_path / "run", 0.5)
+    markdown, text = written(tmp_path / "run")
+    assert markdown.startswith("# run\n")
+    assert rows(markdown, "Evaluation: digits")[1][:3] == ["run", "1", "0.500 ± 0.010"]
+    assert "**" not in markdown, "nothing is the best of one"
+    assert "By axis" not in markdown
+    assert "How the configs differ" not in markdown
+    Page(text)
+
+
+def test_a_run_that_has_only_begun(tmp_path: Path):
+    write_run(tmp_path / "run", None)
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    markdown, _ = written(tmp_path / "run")
+    assert rows(markdown, "Not finished")[1] == ["run", "unfinished", "0", ""]
+
+
+def test_numbers_that_are_not_finite(tmp_path: Path):
+    write_run(tmp_path / "run", 0.5)
+    path = tmp_path / "run" / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["evaluations"]["digits"]["loss"] = {"mean": None, "std": None, "interval95": None}
+    path.write_text(json.dumps(summary))
+    entries = (tmp_path / "run" / "metrics.jsonl").read_text().replace('"loss": 2.1', '"loss": null, "was": 2.1')
+    (tmp_path / "run" / "metrics.jsonl").write_text(entries)
+    assert "not finite" in written(tmp_path / "run")[0]
+
+
+def test_no_run_and_no_sweep(tmp_path: Path):
+    with pytest.raises(UserError, match=r"neither sweep\.json nor config\.json is in it"):
+        read_results(tmp_path)
+
+
+def test_the_command(tmp_path: Path, capfd):
+    write_run(tmp_path / "run", 0.5)
+    outcome = call(capfd, "report", tmp_path / "run")
+    assert outcome.code == 0
+    assert [Path(line).name for line in outcome.out.splitlines()] == ["report.md", "report.html"]
+    assert call(capfd, "report").last_line.startswith("vsml: report needs the directory of a run or a sweep")
+
+
+def test_compare(tmp_path: Path, capfd):
+    write_run(tmp_path / "a", 0.5, size=4)
+    write_run(tmp_path / "b", 0.6, size=8, seed=1)
+    write_run(tmp_path / "c", None, size=4)
+    outcome = call(capfd, "compare", tmp_path / "a", tmp_path / "b")
+    assert outcome.code == 0
+    lines = [line.split() for line in outcome.out.splitlines()]
+    assert lines[1:3] == [["train.learner.size", "4", "8"], ["train.seed", "0", "1"]]
+    assert ["digits:", "cumulative", "accuracy", "0.500", "±", "0.010", "0.600", "±", "0.010"] in lines
+    assert ["meta-training", "loss", "1.800", "1.700"] in lines
+    outcome = call(capfd, "compare", tmp_path / "a", tmp_path / "c")
+    assert outcome.out.startswith("config: no difference\n")
+    assert ["state", "finished", "unfinished"] in [line.split() for line in outcome.out.splitlines()]
+    assert "no config.json in it" in call(capfd, "compare", tmp_path / "a", tmp_path).last_line
+    assert "compare needs the directories of two runs" in call(capfd, "compare", tmp_path / "a").last_line

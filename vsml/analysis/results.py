@@ -1,0 +1,130 @@
+"""What runs have left, read back: of one run, or of a sweep. Whatever is not there yet is None or empty."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from vsml.errors import UserError
+
+SWEEP, POINT, FAILURE = "sweep.json", "point.json", "failure.txt"
+SEED = "SEED"
+Status = Literal["finished", "failed", "unfinished", "not started"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory."""
+
+    path: Path
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)  # axis -> label
+    steps: int | None = None  # asked for
+
+    @property
+    def status(self) -> Status:
+        """How far it is."""
+        if self.failure:
+            return "failed"
+        if self.config is None:
+            return "not started"
+        summary = self.summary
+        return "finished" if summary and self.steps in (None, summary["meta_steps"]) else "unfinished"
+
+    @property
+    def failure(self) -> str:
+        """Why it failed, or nothing."""
+        try:
+            return (self.path / FAILURE).read_text().strip()
+        except OSError:
+            return ""
+
+    @property
+    def config(self) -> dict[str, Any] | None:
+        """The content of `config.json`."""
+        return _read_json(self.path / "config.json")
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """The content of `summary.json`: there when the run has come to its end."""
+        return _read_json(self.path / "summary.json")
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The entries of `metrics.jsonl`."""
+        return read_metrics(self.path / "metrics.jsonl")
+
+    def curves(self, evaluation: str) -> dict[str, np.ndarray]:
+        """The curves [lifetimes, T] of an evaluation."""
+        try:
+            with np.load(self.path / "evaluations" / f"{evaluation}.npz") as file:
+                return {name: file[name] for name in file.files}
+        except (OSError, ValueError):
+            return {}
+
+
+@dataclass(frozen=True)
+class Results:
+    """A run directory, or a sweep directory."""
+
+    path: Path
+    name: str
+    runs: tuple[Run, ...]
+    axes: tuple[str, ...] = ()  # without that of the seeds
+    seeds: str = ""  # the axis of the seeds, if there is one
+    sweep: Mapping[str, Any] | None = None  # the content of sweep.json
+
+    @property
+    def rows(self) -> dict[str, list[Run]]:
+        """Runs that differ by their seed alone, by what sets the row apart."""
+        rows: dict[str, list[Run]] = {}
+        for run in self.runs:
+            rows.setdefault(self._row(run), []).append(run)
+        return rows
+
+    def _row(self, run: Run) -> str:
+        """`Meta RNN`; with its axis where that alone says little: `size=8`, or there are several."""
+        if len(self.axes) == 1 and not re.fullmatch(r"[\d.e+-]+|True|False|none", run.labels[self.axes[0]]):
+            return run.labels[self.axes[0]]
+        return ", ".join(f"{axis}={run.labels[axis]}" for axis in self.axes) or self.name
+
+
+def read_results(path: Path) -> Results:
+    """Reads a run or a sweep directory. Raises `UserError` where it is neither."""
+    sweep = _read_json(path / SWEEP)
+    if sweep is None:
+        run = Run(path, path.absolute().name)
+        if run.config is None:
+            raise UserError(f"{path}: neither {SWEEP} nor config.json is in it, so it is no sweep and no run: check it")
+        return Results(path, run.name, (run,))
+    seeds = next((axis["name"] for axis in sweep["axes"] if axis["key"] == SEED), "")
+    runs = tuple(Run(path / p["name"], p["name"], p["labels"], p["steps"]) for p in sweep["points"])
+    axes = tuple(axis["name"] for axis in sweep["axes"] if axis["name"] != seeds)
+    return Results(path, Path(sweep["file"]).stem, runs, axes, seeds, sweep)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The entries of a `metrics.jsonl`, oldest first, as far as they are whole; none where there is no such file."""
+    entries = []
+    for line in path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else ():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            break  # what a crash left
+        if not line.endswith("\n"):
+            break  # being written
+        entries.append(entry)
+    return entries
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None

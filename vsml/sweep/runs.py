@@ -1,0 +1,185 @@
+"""One point of a sweep, run anywhere: what a launcher calls, and what it leaves beside the run's own files.
+
+sweep.json           in the sweep directory: the file, the axes, every point
+NAME/point.json      which point a run directory is, and its row in TensorBoard's HPARAMS
+NAME/failure.txt     why it failed, in one line, until it is run again
+NAME/output.log      what it said, where the local launcher ran it
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import vsml
+from vsml.analysis.results import FAILURE, POINT, SWEEP, Status
+from vsml.config import Config
+from vsml.errors import UserError
+from vsml.sweep.points import Point, Sweep
+from vsml.training import trainer
+from vsml.training.files import write_whole
+from vsml.training.interruption import Interrupted
+from vsml.training.run_directory import RunDirectory, hyperparameters
+
+ABSENT = "-"
+LAUNCHERS = {"slurm": "launch/slurm.py", "xm": "xm/launch.py"}
+
+
+def record(sweep: Sweep, directory: Path) -> None:
+    """Writes `sweep.json`, what a report needs to know of runs that are not there yet.
+
+    Raises:
+      UserError: if the directory holds another sweep, or cannot be written.
+    """
+    content = {
+        "file": sweep.file,
+        "words": list(sweep.words),
+        "recipe": sweep.recipe,
+        "tags": list(sweep.tags),
+        "axes": [
+            {"name": axis.name, "key": axis.key, "labels": [choice.label for choice in axis.choices]}
+            for axis in sweep.axes
+        ],
+        "points": [
+            {"name": p.name, "labels": dict(p.labels), "overrides": list(p.overrides), "steps": _steps(p.config)}
+            for p in sweep.points
+        ],
+        "refused": [{"name": point.name, "reason": point.reason} for point in sweep.refused],
+    }
+    RunDirectory(directory).write_json(SWEEP, content)
+
+
+def launch(sweep: Sweep, directory: Path, launcher: str) -> int:
+    """Hands the points to a launcher of this repository's checkout: launch/slurm.py or xm/launch.py.
+
+    Its function `launch(sweep_file, overrides, sweep_dir)` has `vsml sweep FILE --sweep_dir D --index I` run somewhere
+    for every point, and returns an exit code, which is returned.
+
+    Raises:
+      UserError: where there is no such launcher, or what it needs is not installed.
+    """
+    path = Path(vsml.__file__).resolve().parents[1] / LAUNCHERS[launcher]
+    if not path.is_file():
+        raise UserError(
+            f"--launcher {launcher}: there is no {path}: launchers belong to the repository, not to the installed "
+            "package: install from a checkout, as in pip install -e ."
+        )
+    spec = importlib.util.spec_from_file_location(f"vsml_launcher_{launcher}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # its dataclasses look themselves up
+    try:
+        spec.loader.exec_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"--launcher {launcher}: {error}; install the extra, as in pip install 'vsml[{launcher}]'"
+        ) from None
+    record(sweep, directory)
+    return module.launch(sweep.file, list(sweep.words), directory)
+
+
+def run_point(sweep: Sweep, index: int, directory: Path, num_devices: int | None = None) -> dict[str, Any]:
+    """Meta-trains one point, or resumes it, or shows that nothing is left to do; then evaluates.
+
+    Args:
+      sweep: as `load` reads it.
+      index: of the point.
+      directory: of the sweep.
+      num_devices: as for `trainer.train`.
+
+    Returns:
+      The content of its `summary.json`.
+
+    Raises:
+      UserError: what stopped it, kept in `failure.txt` unless it was asked to stop.
+    """
+    point = sweep.point(index)
+    run = RunDirectory(point.run_directory(directory))
+    run.create()
+    failure = run.path / FAILURE
+    failure.unlink(missing_ok=True)
+    run.write_json(POINT, _description(sweep, point))
+    try:
+        return trainer.train(point.config, run.path, num_devices)
+    except Interrupted:
+        raise
+    except UserError as error:
+        write_whole(failure, f"{error}\n")
+        raise
+
+
+def status(point: Point, directory: Path) -> tuple[Status, str]:
+    """How far a point is, and for a failed one why."""
+    run = RunDirectory(point.run_directory(directory))
+    try:
+        return "failed", (run.path / FAILURE).read_text().strip()
+    except OSError:
+        pass
+    if not run.config_json.exists():
+        return "not started", ""
+    summary = run.read_summary()
+    complete = summary is not None and summary["meta_steps"] == _steps(point.config)
+    same = complete and not point.config.differences(run.saved_config())
+    return ("finished" if same else "unfinished"), ""
+
+
+def show(sweep: Sweep, directory: Path) -> str:
+    """The points, one per line: index, name, how far it is, and what it sets beyond what all share."""
+    common = shlex.join(("vsml", "train", sweep.recipe, *sweep.shared))
+    tags = f"; tags: {', '.join(sweep.tags)}" if sweep.tags else ""
+    own = [shlex.join(point.overrides[len(sweep.shared) :]) for point in sweep.points]
+    rows = [(str(p.index), p.name, status(p, directory)[0], text) for p, text in zip(sweep.points, own, strict=True)]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    left_out = [f"left out {point.name}: {point.reason}" for point in sweep.refused]
+    head = f"{sweep.file}: {len(rows)} points in {directory}{tags}\neach is {common} and"
+    return "\n".join([head, *lines, *left_out])
+
+
+def _steps(config: Config) -> int:
+    return config.json["train"]["steps"]
+
+
+def _description(sweep: Sweep, point: Point) -> dict[str, Any]:
+    return {
+        "sweep": sweep.name,
+        "file": sweep.file,
+        "index": point.index,
+        "labels": dict(point.labels),
+        "tags": list(sweep.tags),
+        "overrides": list(point.overrides),
+        "hyperparameters": row(sweep, point),
+    }
+
+
+def row(sweep: Sweep, point: Point) -> dict[str, Any]:
+    """Hyperparameters of a point, of one schema for the whole sweep: TensorBoard drops runs whose set differs.
+
+    What only some points have is `-` at the others; what is a number at all points stays one.
+    """
+    rows = {p.index: {**hyperparameters(p.config), **_axis_values(sweep, p)} for p in sweep.points}
+    names = dict.fromkeys(name for values in rows.values() for name in values)
+    numbers = {name for name in names if all(_is_number(values.get(name)) for values in rows.values())}
+    own = rows[point.index]
+    return {name: own[name] if name in numbers else str(own.get(name, ABSENT)) for name in names}
+
+
+def _axis_values(sweep: Sweep, point: Point) -> dict[str, str | int | float]:
+    """The labels of the axes that are no macros, which are there already; a number where the label is one."""
+    return {axis.name: _number(point.labels[axis.name]) for axis in sweep.axes if not axis.key.isupper()}
+
+
+def _number(label: str) -> str | int | float:
+    for kind in (int, float):
+        try:
+            return kind(label)
+        except ValueError:
+            continue
+    return label
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
