@@ -99,12 +99,17 @@ def summary(directory: Path) -> dict[str, Any]:
     return json.loads((directory / "summary.json").read_text())
 
 
+def without_memory(content: dict[str, Any]) -> dict[str, Any]:
+    """A summary but for the memory that the last command took."""
+    return {key: value for key, value in content.items() if key != "peak_memory_bytes"}
+
+
 def final_state(directory: Path) -> tuple[int, Any]:
     """Step of the newest checkpoint, and the whole state in it as host arrays."""
     experiment = configs.load(str(directory / "config.gin")).build()
     parallel = Parallel(experiment.parallel, choose_devices(experiment.population, 1))
     state = init_state(experiment)
-    estimator = init_estimator(experiment, state.params, experiment.tasks.load())
+    estimator = init_estimator(experiment, state.params, experiment.load())
     checkpoints = Checkpoints(directory / "checkpoints", read_only=True)
     step = checkpoints.newest()
     assert step is not None

@@ -21,7 +21,7 @@ RECIPES = sorted(path.relative_to(gin_root()).as_posix() for path in (gin_root()
 def test_help_shows_every_verb(capfd: pytest.CaptureFixture[str], arguments: list[str]):
     outcome = call(capfd, *arguments)
     assert (outcome.code, outcome.err) == (0, "")
-    for verb in ("train", "eval", "parts", "recipes"):
+    for verb in ("train", "eval", "sweep", "report", "compare", "parts", "recipes"):
         assert f"  vsml {verb}" in outcome.out
 
 
@@ -35,7 +35,8 @@ def test_help_of_a_verb_lists_its_flags(capfd: pytest.CaptureFixture[str]):
     outcome = call(capfd, "train", "--help")
     assert outcome.code == 0
     flags = {line.split(":")[0].strip() for line in outcome.out.splitlines() if line.startswith("  --")}
-    assert flags == {"--run_dir", "--devices", "--dry_run", "--gin_file", "--gin_bindings"}
+    cluster = {"--distributed", "--coordinator", "--num_processes", "--process_index"}
+    assert flags == {"--run_dir", "--devices", "--dry_run", "--gin_file", "--gin_bindings"} | cluster
     assert "--checkpoint: " in call(capfd, "eval", "--help").out
 
 
@@ -70,7 +71,7 @@ def test_parts_of_every_axis(capfd: pytest.CaptureFixture[str]):
     ("arguments", "message"),
     [
         (["trian"], "'trian' is no command; did you mean train?"),
-        (["xyzzy"], "'xyzzy' is no command: commands are train, eval, parts, recipes"),
+        (["xyzzy"], "'xyzzy' is no command: commands are train, eval, sweep, report, compare, parts, recipes"),
         (["train"], "train needs a recipe, such as `vsml train recipes/quickstart.gin`; `vsml recipes` lists them"),
         (["eval"], "eval needs the directory of a run, such as `vsml eval runs/quickstart`"),
         (["parts", "cels"], "there is no axis cels; did you mean cells?"),

@@ -406,13 +406,14 @@ MISTAKES = {
         "",
         ("learners.ToyLearner.cell=@sources.ToySource",),
         "command line: learners.ToyLearner.cell takes Cell, not @sources.ToySource(); parts that fit: "
-        "cells.LSTM, cells.Other, cells.Toy",
+        "cells.Bilinear, cells.GRU, cells.LSTM, cells.MLP, cells.Vanilla, cells.Other",  # six at most
     ),
     "part of another axis, by a macro": (
         "",
         ("OBJECTIVE=@sources.ToySource",),
-        "command line: train.objective takes Objective, not @sources.ToySource(); parts that fit: objectives.Last, "
-        "objectives.OnlineMean, objectives.ToyObjective",
+        "command line: train.objective takes Objective, not @sources.ToySource(); parts that fit: "
+        "objectives.Discounted, objectives.Improvement, objectives.Last, objectives.OnlineMean, "
+        "objectives.ToyObjective",
     ),
     "name of a part": (
         "",

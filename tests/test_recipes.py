@@ -82,7 +82,7 @@ SMALL = {
     "evaluators.Baselines.sgd_learning_rates": "[0.01]",
     "evaluators.Baselines.adam_learning_rates": "[0.001]",
 }
-PUBLISHED = ("MNIST", "FashionMNIST", "KMNIST")
+PUBLISHED = ("MNIST", "FashionMNIST", "KMNIST", "EMNIST", "CIFAR10", "SVHN", "Omniglot")
 
 
 def sources_of(config: configs.Config) -> set[str]:

@@ -1,7 +1,11 @@
-"""The verbs: train, eval, parts, recipes.
+"""The verbs: train, eval, sweep, report, compare, parts, recipes.
 
 vsml train RECIPE [GIN_FILE | KEY=VALUE ...] [--run_dir D] [--devices N] [--dry_run]
+           [--distributed [--coordinator HOST:PORT --num_processes N --process_index I]]
 vsml eval RUN_DIR [GIN_FILE | KEY=VALUE ...] [--checkpoint newest|best|STEP]
+vsml sweep FILE [GIN_FILE | KEY=VALUE ...] [--sweep_dir D] [--list | --index I | --jobs N | --launcher NAME]
+vsml report DIR
+vsml compare RUN_DIR RUN_DIR
 vsml parts [AXIS]
 vsml recipes
 """
@@ -15,7 +19,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 from absl import flags
@@ -23,11 +27,19 @@ from absl import flags
 from vsml import __version__
 from vsml.errors import UserError
 
+if TYPE_CHECKING:
+    from vsml.training.distributed import Cluster
+
 USAGE = """\
 usage:
   vsml train RECIPE [GIN_FILE | KEY=VALUE ...] [--run_dir D]   meta-train; the same command again resumes
+  vsml train RECIPE [...] --distributed                        be one of several processes: docs/launching.md
   vsml train RECIPE [...] --dry_run                            build everything, print what it would take, and end
   vsml eval RUN_DIR [GIN_FILE | KEY=VALUE ...]                 meta-test what a run has learned, also on other tasks
+  vsml sweep FILE [GIN_FILE | KEY=VALUE ...] [--jobs N]        run every point of a sweep, or what is left of it
+  vsml sweep FILE [...] --list                                 show its points
+  vsml report DIR                                              tables and plots of a run or a sweep, as a page
+  vsml compare RUN_DIR RUN_DIR                                 how two runs differ, in their configs and results
   vsml parts [AXIS]                                            the parts of every axis, or of one, with their fields
   vsml recipes                                                 the recipes that are shipped
 
@@ -50,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except UserError as error:
-        print(f"vsml: {error}", file=sys.stderr)
+        if not (error.alike and _of_another_process()):
+            print(f"vsml: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("vsml: interrupted; what was saved is intact", file=sys.stderr)
@@ -67,7 +80,15 @@ def _run(argv: list[str]) -> int:
     if argv[0] in ("version", "--version"):
         print(__version__)
         return 0
-    verbs = {"train": _train, "eval": _eval, "parts": _parts, "recipes": _recipes}
+    verbs = {
+        "train": _train,
+        "eval": _eval,
+        "sweep": _sweep,
+        "report": _report,
+        "compare": _compare,
+        "parts": _parts,
+        "recipes": _recipes,
+    }
     if argv[0] not in verbs:
         from vsml.config import suggest
 
@@ -79,16 +100,38 @@ def _run(argv: list[str]) -> int:
     return verbs[argv[0]](arguments)
 
 
+def _of_another_process() -> bool:
+    """Whether process 0 of several says for this one what all of them have to say."""
+    from vsml.training.distributed import is_main
+
+    return not is_main()
+
+
 def _flags(verb: str) -> flags.FlagValues:
     """The flags of a verb."""
     values = flags.FlagValues()
-    if verb in ("train", "eval"):
+    if verb in ("train", "eval", "sweep"):
         flags.DEFINE_multi_string("gin_file", [], "a gin file that follows the other arguments", flag_values=values)
         flags.DEFINE_multi_string("gin_bindings", [], "a gin binding that follows the gin files", flag_values=values)
     if verb == "train":
         flags.DEFINE_string("run_dir", None, "where the run lives (runs/RECIPE)", flag_values=values)
         flags.DEFINE_integer("devices", None, "devices to use (all that divide the population)", flag_values=values)
+        flags.DEFINE_bool(
+            "distributed",
+            False,
+            "be one of several processes of this run; Slurm, a TPU pod or MPI says which, or the next three flags",
+            flag_values=values,
+        )
+        flags.DEFINE_string("coordinator", None, "HOST:PORT on which process 0 listens", flag_values=values)
+        flags.DEFINE_integer("num_processes", None, "how many processes there are", flag_values=values)
+        flags.DEFINE_integer("process_index", None, "which of them this is, from 0", flag_values=values)
         flags.DEFINE_bool("dry_run", False, "build everything, print what it would take, and end", flag_values=values)
+    if verb == "sweep":
+        flags.DEFINE_string("sweep_dir", None, "where the sweep lives (runs/FILE)", flag_values=values)
+        flags.DEFINE_bool("list", False, "show the points and how far they are, and end", flag_values=values)
+        flags.DEFINE_integer("index", None, "run this point alone, in this process", flag_values=values)
+        flags.DEFINE_integer("jobs", 1, "points at once; cores are shared out", flag_values=values)
+        flags.DEFINE_enum("launcher", "local", ["local", "slurm", "xm"], "what runs the points", flag_values=values)
     if verb == "eval":
         flags.DEFINE_string("checkpoint", "newest", "newest, best, or a number of meta-steps", flag_values=values)
     flags.DEFINE_bool("help", False, "show this help", short_name="h", flag_values=values)
@@ -131,22 +174,31 @@ def _train(arguments: Arguments) -> int:
         raise UserError("train needs a recipe, such as `vsml train recipes/quickstart.gin`; `vsml recipes` lists them")
     _one_device_per_core()
     from vsml import config as configs
-    from vsml.training import trainer
+    from vsml.training import distributed, trainer
 
-    if arguments.words:
-        config = configs.load(arguments.words[0], _overrides(arguments))
-    else:
-        first, *rest = _overrides(arguments)
-        config = configs.load(first, rest)
-    if arguments.flags["dry_run"].value:
-        from vsml.training.dry_run import dry_run
+    recipe, *overrides = [*arguments.words[:1], *_overrides(arguments)]
+    with distributed.joined(_cluster(arguments)):
+        config = distributed.together(lambda: configs.load(recipe, overrides))
+        devices = arguments.flags["devices"].value
+        if arguments.flags["dry_run"].value:
+            from vsml.training.dry_run import dry_run
 
-        print(dry_run(config, arguments.flags["devices"].value))
-        return 0
-    directory = arguments.flags["run_dir"].value or Path("runs") / Path(config.recipe).stem
-    summary = trainer.train(config, Path(directory), arguments.flags["devices"].value)
-    print(trainer.show(summary))
+            shown = distributed.together(lambda: dry_run(config, devices))
+        else:
+            directory = arguments.flags["run_dir"].value or Path("runs") / Path(config.recipe).stem
+            summary = trainer.train(config, Path(directory), devices)
+            shown = trainer.show(summary) if distributed.is_main() else ""
+        if distributed.is_main():
+            print(shown)
     return 0
+
+
+def _cluster(arguments: Arguments) -> Cluster | None:
+    """Where the processes of this run meet; None for one process."""
+    from vsml.training.distributed import Cluster
+
+    where = [arguments.flags[name].value for name in ("coordinator", "num_processes", "process_index")]
+    return Cluster(*where) if arguments.flags["distributed"].value or where != [None] * 3 else None
 
 
 def _eval(arguments: Arguments) -> int:
@@ -163,6 +215,54 @@ def _eval(arguments: Arguments) -> int:
             raise UserError(f"--checkpoint {checkpoint}: give newest, best, or a number of meta-steps") from None
     summary = meta_test.meta_test(Path(arguments.words[0]), _overrides(arguments), checkpoint)
     print(trainer.show(summary))
+    return 0
+
+
+def _sweep(arguments: Arguments) -> int:
+    from vsml.config import recipes
+
+    if not arguments.words:
+        shipped = ", ".join(path for path, _ in recipes("sweeps"))
+        raise UserError(f"sweep needs a sweep file; shipped are {shipped}")
+    values = arguments.flags
+    asked = [f"--{name}" for name in ("list", "index", "jobs") if values[name].present]
+    asked += ["--launcher"] if values["launcher"].value != "local" else []
+    if len(asked) > 1:
+        raise UserError(f"{asked[0]} and {asked[1]} exclude each other: give one of them")
+    if values["index"].value is not None:
+        _one_device_per_core()
+    from vsml import sweep as sweeps
+
+    sweep = sweeps.load(arguments.words[0], _overrides(arguments))
+    directory = Path(values["sweep_dir"].value or Path("runs") / sweep.name)
+    if values["list"].value:
+        print(sweeps.show(sweep, directory))
+    elif values["index"].value is not None:
+        from vsml.training import trainer
+
+        print(trainer.show(sweeps.run_point(sweep, values["index"].value, directory)))
+    elif values["launcher"].value == "local":
+        sweeps.run_all(sweep, directory, values["jobs"].value)
+    else:
+        return sweeps.launch(sweep, directory, values["launcher"].value)
+    return 0
+
+
+def _report(arguments: Arguments) -> int:
+    if len(arguments.words) != 1:
+        raise UserError("report needs the directory of a run or a sweep, such as `vsml report runs/quickstart`")
+    from vsml.analysis.report import report
+
+    print(report(Path(arguments.words[0])))
+    return 0
+
+
+def _compare(arguments: Arguments) -> int:
+    if len(arguments.words) != 2:
+        raise UserError("compare needs the directories of two runs, such as `vsml compare runs/a runs/b`")
+    from vsml.analysis.compare import compare
+
+    print(compare(*map(Path, arguments.words)))
     return 0
 
 

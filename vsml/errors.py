@@ -11,3 +11,5 @@ class UserError(Exception):
     """
 
     exit_code = 2
+    alike = False
+    """Whether all processes of a run raise it at the same point: then process 0 says it for all."""

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import optax
 
 from vsml.errors import UserError
 from vsml.evaluation.base import Evaluator
 from vsml.learners.base import Learner
-from vsml.meta_optimizers.base import MetaOptimizer
-from vsml.objectives.base import Objective
-from vsml.tasks.base import TaskDistribution
+from vsml.meta_optimizers import MetaOptimizer, Truncated
+from vsml.objectives import LinearObjective, Objective
+from vsml.tasks.base import TaskDistribution, TaskSpec
+from vsml.tasks.mixture import Mixture
+
+
+class Share(NamedTuple):
+    """The part of the population that lives on tasks of one distribution."""
+
+    name: str  # "" where there is one distribution only
+    tasks: TaskDistribution
+    members: int
 
 
 @dataclass(frozen=True)
@@ -21,7 +30,7 @@ class Experiment:
 
     Attributes:
       learner: the learning algorithm whose meta-parameters V_M are trained.
-      tasks: what its lifetimes are drawn from.
+      tasks: what its lifetimes are drawn from: one distribution, or several at once.
       objective: loss of a lifetime.
       meta_optimizer: estimator of the meta-gradient.
       optimizer: the update, any optax transformation.
@@ -38,7 +47,7 @@ class Experiment:
     """
 
     learner: Learner
-    tasks: TaskDistribution
+    tasks: TaskDistribution | Mixture
     objective: Objective
     meta_optimizer: MetaOptimizer
     optimizer: optax.GradientTransformation
@@ -56,7 +65,30 @@ class Experiment:
         for name in ("steps", "population", "log_every", "plot_every", "checkpoint_every", "max_non_finite"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name} is {getattr(self, name)}: set it to 1 or more")
+        if isinstance(self.meta_optimizer, Truncated) and not isinstance(self.objective, LinearObjective):
+            raise UserError(
+                f"meta_optimizers.{type(self.meta_optimizer).__name__} cuts lifetimes into windows, but the loss of "
+                f"objectives.{type(self.objective).__name__} is no weighted sum over predictions: exchange one of them"
+            )
         names = [evaluator.name for evaluator in self.evaluators]
         for name in names:
             if names.count(name) > 1:
                 raise UserError(f"two evaluators are named '{name}': give each its own name")
+        _ = self.shares
+
+    @property
+    def shares(self) -> tuple[Share, ...]:
+        """Who lives on what. Raises `UserError` where the population is too small for the mixture."""
+        if isinstance(self.tasks, Mixture):
+            members = self.tasks.deal(self.population)
+            return tuple(map(Share, self.tasks.names, self.tasks.tasks, members))
+        return (Share("", self.tasks, self.population),)
+
+    @property
+    def spec(self) -> TaskSpec:
+        """The shape of task that meta-parameters are drawn for: in a mixture they do not depend on it."""
+        return self.shares[0].tasks.spec
+
+    def load(self) -> tuple[Any, ...]:
+        """The arrays that tasks are drawn from, by share."""
+        return tuple(share.tasks.load() for share in self.shares)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from runs import ES, NO_EVALUATORS, TINY, assert_same_run, call, final_state, metrics, summary, train
 
-from vsml.training.interruption import Interrupted, catch_interruption
+from vsml.training.interruption import Interrupted, catch_interruption, name_of
 from vsml.training.writers import MetricsFile
 
 ARGUMENTS = (*ES, *NO_EVALUATORS, "STEPS=4", "train.log_every=1")
@@ -36,7 +36,7 @@ def test_the_first_signal_is_noted_and_the_second_acts(number: signal.Signals, h
         assert interruption.signal_number is None
         signal.raise_signal(number)
         assert interruption.signal_number == number
-        assert interruption.name == SIGNALS[number][0]
+        assert name_of(number) == SIGNALS[number][0]
         assert handlers == []
         signal.raise_signal(number)
         assert handlers == [number]

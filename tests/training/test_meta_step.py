@@ -16,9 +16,9 @@ from noise_tasks import NoiseTasks
 from vsml.cells import LSTM
 from vsml.experiment import Experiment
 from vsml.learners.vsml import VSML
-from vsml.meta_optimizers import MetaOptimizer
+from vsml.meta_optimizers import EstimatorState, MetaOptimizer
 from vsml.objectives import OnlineMean
-from vsml.training.meta_step import LOSS_MEMORY, build_meta_step, init_state
+from vsml.training.meta_step import LOSS_MEMORY, build_meta_step, init_state, member_keys, run_key
 from vsml.training.parallel import Parallel
 
 RATE = 0.5
@@ -26,16 +26,23 @@ RATE = 0.5
 
 @dataclass(frozen=True)
 class Told(MetaOptimizer):
-    """Says what it is told: `data` holds each member's loss and the first entry of every leaf of its gradient."""
+    """Says what it is told: `data` holds each member's loss and the first entry of every leaf of its gradient.
 
-    def init(self, params: Any, keys: Any, lifetimes: Any) -> Any:
+    Its shared state counts, its members' state are their keys.
+    """
+
+    def init_shared(self, params: Any, keys: Any) -> Any:
+        return jnp.zeros((), jnp.int32)
+
+    def init_members(self, params: Any, keys: Any, lifetimes: Any) -> Any:
         return jax.random.key_data(keys)
 
-    def gradient(self, params: Any, state: Any, keys: Any, lifetimes: Any) -> Any:
+    def gradient(self, params: Any, state: Any, population: Any, lifetimes: Any) -> Any:
         member = jax.lax.axis_index("devices")
         loss, entry = lifetimes.data[0, member], lifetimes.data[1, member]
         gradient = jax.tree.map(lambda leaf: jnp.zeros_like(leaf).ravel().at[0].set(entry).reshape(leaf.shape), params)
-        return gradient, jax.random.key_data(keys), {"loss": loss}
+        state = EstimatorState(state.shared + 1, jax.random.key_data(population.keys))
+        return gradient, state, {"loss": loss}
 
 
 EXPERIMENT = Experiment(
@@ -62,11 +69,11 @@ class Run:
     def __init__(self) -> None:
         self.parallel, self._step = _compiled()
         self.state = self.parallel.replicate(init_state(EXPERIMENT))
-        self.estimator = self.parallel.spread(jnp.zeros((2, 2), jnp.uint32))
+        self.estimator = (self.parallel.spread(jnp.zeros((2, 2), jnp.uint32)),)
 
     def step(self, losses: Any, gradients: Any) -> tuple[Any, dict[str, Any]]:
         """The state afterwards and the metrics, on the host."""
-        data = self.parallel.replicate(jnp.array([losses, gradients], jnp.float32))
+        data = (self.parallel.replicate(jnp.array([losses, gradients], jnp.float32)),)
         self.state, self.estimator, metrics = self._step(self.state, self.estimator, data)
         return jax.device_get(self.state), self.parallel.fetch(metrics)
 
@@ -111,8 +118,11 @@ def test_what_is_not_finite_changes_nothing_but_the_counts(run, case):
     state, metrics = run.step(*BAD[case])
     assert _equal(state.params, before.params)
     assert _equal(state.optimizer, before.optimizer)
+    assert state.estimator == before.estimator == (1,)
     assert state.smoothed_loss == before.smoothed_loss == 2.0
     assert (state.step, state.skipped, state.skipped_in_row) == (2, 1, 1)
+    keys = member_keys(jax.random.fold_in(run_key(EXPERIMENT, 2), 1), 0, 2)
+    np.testing.assert_array_equal(run.estimator[0], jax.random.key_data(keys))  # the members go on
     assert (metrics["skipped"], metrics["skipped_in_row"], metrics["update_norm"]) == (1, 1, 0)
 
 
@@ -162,7 +172,7 @@ def test_keys_of_the_members(run):
         run.step([1.0, 1.0], [0.0, 0.0])
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(3), 2), step)
         expected = [jax.random.key_data(jax.random.fold_in(key, member)) for member in range(2)]
-        np.testing.assert_array_equal(run.estimator, expected)
+        np.testing.assert_array_equal(run.estimator[0], expected)
 
 
 def test_the_start_is_a_function_of_the_seed():
@@ -170,5 +180,5 @@ def test_the_start_is_a_function_of_the_seed():
     assert _equal(one, again)
     assert _equal(
         one.params,
-        EXPERIMENT.learner.init(jax.random.fold_in(jax.random.key(3), 0), EXPERIMENT.tasks.spec),
+        EXPERIMENT.learner.init(jax.random.fold_in(jax.random.key(3), 0), EXPERIMENT.spec),
     )

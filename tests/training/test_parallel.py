@@ -63,8 +63,8 @@ def _trained(name: str, kind: Any, num_devices: int) -> tuple[Any, Any]:
     experiment = EXPERIMENTS[name]
     parallel = Parallel(kind, jax.devices()[:num_devices])
     step = parallel.compile(build_meta_step(experiment, num_devices))
-    state, data = (parallel.enter(parallel.replicate(tree)) for tree in (_start(name), ()))
-    estimator, losses = (), []  # BPTT and ES carry nothing from one meta-step to the next
+    state, data = (parallel.enter(parallel.replicate(tree)) for tree in (_start(name), ((),)))
+    estimator, losses = ((),), []  # BPTT and ES carry nothing from one meta-step to the next
     for _ in range(STEPS):
         state, estimator, metrics = step(state, estimator, data)
         losses.append(parallel.fetch(metrics["loss"]))
@@ -108,7 +108,8 @@ def test_the_steps_are_large_enough_to_see_a_wrong_mean(name):
 def test_equals_a_plain_loop_over_members():
     """Key of a meta-step, keys of the members, mean gradient and plain SGD, written out."""
     experiment = EXPERIMENTS["bptt"]
-    lifetimes = TaskLifetimes(experiment.learner, experiment.tasks, experiment.objective, ())
+    (share,) = experiment.shares
+    lifetimes = TaskLifetimes(experiment.learner, share.tasks, experiment.objective, ())
 
     @jax.jit
     def gradient(params, step, member):

@@ -69,8 +69,11 @@ def test_the_summary_keeps_its_contract(run: Path):
         "devices",
         "num_meta_parameters",
         "num_learned_variables",
+        "peak_memory_bytes",
         "evaluations",
     ]
+    assert content["peak_memory_bytes"]["host"] > 1e8
+    assert content["peak_memory_bytes"]["device"] is None
     assert content["recipe"] == "recipes/quickstart.gin"
     assert (content["seed"], content["meta_steps"], content["devices"]) == (0, 4, 4)
     assert content["seconds"] > 0

@@ -155,7 +155,7 @@ def test_a_full_disk_is_one_line_and_no_hang(tmp_path: Path, monkeypatch):
 def test_histograms_hold_every_parameter(tmp_path: Path):
     board = TensorBoard(tmp_path, 0)
     params = {"gates": {"w": jnp.asarray([-2.0, 0.0, 0.5, 1e-9, 3e5])}, "zero": jnp.zeros(3)}
-    board.plots(7, np.linspace(0, 1, 40), params)
+    board.plots(7, {"accuracy_curve": np.linspace(0, 1, 40)}, params)
     board.close()
     read = events(tmp_path / "train")
     (event,) = read.Histograms("parameters/gates/w")
@@ -167,7 +167,7 @@ def test_histograms_hold_every_parameter(tmp_path: Path):
 
 def test_parameters_that_have_diverged_are_shown(tmp_path: Path):
     board = TensorBoard(tmp_path, 0)
-    board.plots(1, np.zeros(3), {"w": jnp.full(4, -3e38)})
+    board.plots(1, {"accuracy_curve": np.zeros(3)}, {"w": jnp.full(4, -3e38)})
     board.close()
     (event,) = events(tmp_path / "train").Histograms("parameters/w")
     assert event.histogram_value.num == 4
@@ -176,7 +176,7 @@ def test_parameters_that_have_diverged_are_shown(tmp_path: Path):
 
 def test_learning_curves_are_pictures(tmp_path: Path):
     board = TensorBoard(tmp_path, 0)
-    board.plots(1, np.linspace(0, 1, 40), {})
+    board.plots(1, {"accuracy_curve": np.linspace(0, 1, 40)}, {})
     board.close()
     (event,) = events(tmp_path / "train").Images("meta_train/learning_curve")
     picture = matplotlib.image.imread(io.BytesIO(event.encoded_image_string))

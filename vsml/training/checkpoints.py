@@ -57,8 +57,13 @@ class NewestAndBest(policies.PreservationPolicy):
         return [step in kept for step in steps]
 
 
+def newest_step(directory: Path) -> int | None:
+    """Meta-steps of the newest whole checkpoint in a directory; None if there is none, or no such directory."""
+    return max(ocp.utils.checkpoint_steps(directory), default=None) if directory.is_dir() else None
+
+
 class Checkpoints:
-    """The checkpoints of one run directory."""
+    """The checkpoints of one run directory. Several processes open, save, wait, restore and close together."""
 
     def __init__(self, directory: Path, read_only: bool = False):
         """Opens (and, unless `read_only`, creates) a directory of checkpoints."""

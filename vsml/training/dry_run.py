@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,26 +12,53 @@ from jax.extend import core
 
 from vsml.analysis.cost import count, flops, peak_bytes
 from vsml.config import Config
+from vsml.errors import UserError
 from vsml.experiment import Experiment
+from vsml.tasks.base import TaskSpec
 from vsml.training.meta_step import build_meta_step, init_estimator, init_state
 from vsml.training.parallel import AXIS, choose_devices
 from vsml.types import Params
 
 
 def shapes_of_learner(experiment: Experiment) -> tuple[Params, Any]:
-    """Shapes of the meta-parameters, and of the learned variables of one lifetime of one example at a time."""
-    spec = replace(experiment.tasks.spec, batch=1)
+    """Shapes of the meta-parameters, and of the learned variables of one lifetime of one example at a time.
 
-    def build(key: jax.Array) -> tuple[Params, Any]:
+    Of a mixture, those of the distribution with most learned variables.
+    """
+    specs = [replace(share.tasks.spec, batch=1) for share in experiment.shares]
+
+    def build(key: jax.Array, spec: TaskSpec) -> tuple[Params, Any]:
         params = experiment.learner.init(key, spec)
         return params, experiment.learner.learned_variables(experiment.learner.initial_state(params, key, spec))
 
-    return jax.eval_shape(build, jax.random.key(0))
+    shapes = [jax.eval_shape(partial(build, spec=spec), jax.random.key(0)) for spec in specs]
+    return max(shapes, key=lambda shape: count(shape[1]))
+
+
+def check_meta_parameters(experiment: Experiment) -> None:
+    """Raises `UserError` where there are no meta-parameters to train, or other ones for every share of a mixture."""
+    name = type(experiment.learner).__name__
+    shapes = [
+        jax.eval_shape(partial(experiment.learner.init, spec=share.tasks.spec), jax.random.key(0))
+        for share in experiment.shares
+    ]
+    if not jax.tree.leaves(shapes[0]):
+        raise UserError(
+            f"learners.{name} has no meta-parameters, so there is nothing to meta-train: choose another LEARNER, or "
+            "use it as a baseline of an evaluator"
+        )
+    for share, shape in zip(experiment.shares, shapes, strict=True):
+        if shape != shapes[0]:
+            raise UserError(
+                f"learners.{name} has other meta-parameters for tasks of {share.name} than for those of "
+                f"{experiment.shares[0].name}: a mixture of shapes needs learners.VSML with shared ones, "
+                "or transforms that make all shapes alike (transforms.Resize, transforms.Pad)"
+            )
 
 
 def meta_step_jaxpr(experiment: Experiment, num_devices: int) -> core.Jaxpr:
     """The jaxpr of one device's share of a meta-step."""
-    data = experiment.tasks.load()
+    data = experiment.load()
     state = jax.eval_shape(lambda: init_state(experiment))
     estimator = jax.eval_shape(lambda s: init_estimator(experiment, s.params, data), state)
     share = jax.tree.map(
@@ -54,22 +82,36 @@ def dry_run(config: Config, num_devices: int | None = None) -> str:
       UserError: whatever would stop the run before its first meta-step.
     """
     experiment = config.build()
-    num_devices = len(choose_devices(experiment.population, num_devices))
+    check_meta_parameters(experiment)
+    members = [share.members for share in experiment.shares]
+    num_devices = len(choose_devices(experiment.population, num_devices, members))
     params, learned = shapes_of_learner(experiment)
     jaxpr = meta_step_jaxpr(experiment, num_devices)
-    spec = experiment.tasks.spec
     rows = {
-        "task": f"{'x'.join(map(str, spec.input_shape))} inputs, {spec.num_classes} classes, "
-        f"{spec.length} steps of {spec.batch} example(s)",
+        **{f"task {share.name}".rstrip(): _task(share.tasks.spec) for share in experiment.shares},
         "meta-parameters |V_M|": f"{count(params):,}",
         "learned variables |V_L|": f"{count(learned):,} per lifetime",
-        **{name: f"{number:,}" for name, number in experiment.learner.describe(spec).items()},
+        **_sizes(experiment),
         "meta-steps": f"{experiment.steps:,} of a population of {experiment.population} on {num_devices} device(s)",
         "FLOPs per meta-step": f"{_scaled(flops(jaxpr) * num_devices, 1000, '')}FLOP in all",
         "memory per device": f"{_scaled(peak_bytes(jaxpr), 1024, 'i')}B at most, the data set included",
     }
     width = max(map(len, rows))
     return "\n".join([config.operative.rstrip(), "", *(f"{name:<{width}}  {value}" for name, value in rows.items())])
+
+
+def _task(spec: TaskSpec) -> str:
+    shape = "x".join(map(str, spec.input_shape))
+    return f"{shape} inputs, {spec.num_classes} classes, {spec.length} steps of {spec.batch} example(s)"
+
+
+def _sizes(experiment: Experiment) -> dict[str, str]:
+    """Further sizes of the learner, by share of the population."""
+    return {
+        f"{name} {share.name}".rstrip(): f"{number:,}"
+        for share in experiment.shares
+        for name, number in experiment.learner.describe(share.tasks.spec).items()
+    }
 
 
 def _scaled(number: float, base: int, infix: str) -> str:

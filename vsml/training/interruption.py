@@ -7,11 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import jax
+
 from vsml.errors import UserError
+from vsml.training.parallel import Parallel, fetch_replicated
+from vsml.types import Array
 
 
 class Interrupted(UserError):
     """A run that was asked to stop and has saved its state. Exits as a process killed by that signal would."""
+
+    alike = True  # several processes stop together
 
     def __init__(self, message: str, signal_number: int):
         super().__init__(message)
@@ -19,15 +25,35 @@ class Interrupted(UserError):
 
 
 class Interruption:
-    """Whether, and by which signal, the run was asked to stop."""
+    """Whether, and by which signal, this process was asked to stop."""
 
     signal_number: int | None = None
 
-    @property
-    def name(self) -> str:
-        """`Ctrl-C` or the name of the signal."""
-        number = signal.Signals(self.signal_number or signal.SIGTERM)
-        return "Ctrl-C" if number == signal.SIGINT else number.name
+
+def name_of(signal_number: int) -> str:
+    """`Ctrl-C` or the name of a signal."""
+    number = signal.Signals(signal_number)
+    return "Ctrl-C" if number == signal.SIGINT else number.name
+
+
+class CommonSignal:
+    """What any of the processes of a run was asked, known to all of them at the same meta-step.
+
+    With one process that is at once. With several it is one meta-step later, so that none waits for the step that has
+    just been started.
+    """
+
+    def __init__(self, interruption: Interruption, parallel: Parallel):
+        self._interruption, self._parallel = interruption, parallel
+        self._asked: Array | None = None
+
+    def look(self) -> int | None:
+        """The number of the signal to stop by, or None. All processes call this once per meta-step."""
+        number = self._interruption.signal_number
+        if jax.process_count() == 1:
+            return number
+        before, self._asked = self._asked, self._parallel.largest(number or 0)
+        return None if before is None else int(fetch_replicated(before)) or None
 
 
 @contextmanager

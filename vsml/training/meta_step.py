@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,11 +10,14 @@ import jax.numpy as jnp
 import optax
 
 from vsml.experiment import Experiment
+from vsml.meta_optimizers.base import EstimatorState, Population
 from vsml.training.lifetimes import TaskLifetimes
-from vsml.training.parallel import PerDevice, device_index, mean_over_devices
+from vsml.training.parallel import PerDevice, device_index, gather_over_devices, mean_over_devices
 from vsml.types import Array, Key, Metrics, Params
 
 LOSS_MEMORY = 0.98
+ACCURACY_CURVE = "accuracy_curve"
+"""Metric that is a curve over a lifetime: of each share its own, since lengths may differ."""
 
 
 class TrainState(NamedTuple):
@@ -22,23 +26,29 @@ class TrainState(NamedTuple):
     step: Array  # [] int32, finished meta-steps
     params: Params
     optimizer: optax.OptState
+    estimator: tuple[Any, ...]  # the shared part of its state, by share of the population
     skipped: Array  # [] int32, non-finite meta-gradients so far
     skipped_in_row: Array  # [] int32, of these without a finite one in between up to now
     smoothed_loss: Array  # [] float32, moving average of the loss over about 1 / (1 - LOSS_MEMORY) meta-steps
+    key: Array  # [2] uint32, of the meta-steps' randomness: data, so that one compiled program serves every seed
 
 
 def init_state(experiment: Experiment) -> TrainState:
     """The state before the first meta-step; a function of the seed alone."""
-    params = experiment.learner.init(run_key(experiment, 0), experiment.tasks.spec)
+    params = experiment.learner.init(run_key(experiment, 0), experiment.spec)
     step, skipped, skipped_in_row = (jnp.zeros((), jnp.int32) for _ in range(3))  # a meta-step donates each buffer once
     optimizer = experiment.optimizer.init(params)
-    return TrainState(step, params, optimizer, skipped, skipped_in_row, smoothed_loss=jnp.full((), jnp.inf))
+    estimator = tuple(experiment.meta_optimizer.init_shared(params, keys) for keys in _estimator_keys(experiment))
+    key = jax.random.key_data(run_key(experiment, 2))
+    return TrainState(step, params, optimizer, estimator, skipped, skipped_in_row, jnp.full((), jnp.inf), key)
 
 
-def init_estimator(experiment: Experiment, params: Params, data: Any) -> Any:
-    """The estimator's state before the first meta-step: one entry per population member."""
-    keys = member_keys(run_key(experiment, 1), 0, experiment.population)
-    return experiment.meta_optimizer.init(params, keys, _lifetimes(experiment, data))
+def init_estimator(experiment: Experiment, params: Params, data: Any) -> tuple[Any, ...]:
+    """The members' part of the estimator's state before the first meta-step, by share: one entry per member."""
+    return tuple(
+        experiment.meta_optimizer.init_members(params, keys, lifetimes)
+        for keys, lifetimes in zip(_estimator_keys(experiment), _lifetimes(experiment, data), strict=True)
+    )
 
 
 def run_key(experiment: Experiment, stream: int) -> Key:
@@ -54,17 +64,19 @@ def member_keys(key: Key, first: Array | int, count: int) -> Key:
 def build_meta_step(experiment: Experiment, num_devices: int) -> PerDevice:
     """The per-device function of one meta-step.
 
-    A non-finite loss or meta-gradient leaves parameters, optimizer and estimator as they were and is counted.
+    A non-finite loss or meta-gradient leaves parameters, optimizer and what the estimator shares as they were and is
+    counted. The members' part of the estimator's state goes on: the very same lifetimes would fail again.
     """
-    members = experiment.population // num_devices
 
-    def meta_step(state: TrainState, estimator: Any, data: Any) -> tuple[TrainState, Any, Metrics]:
-        key = jax.random.fold_in(run_key(experiment, 2), state.step)
-        keys = member_keys(key, device_index() * members, members)
-        gradient, new_estimator, metrics = experiment.meta_optimizer.gradient(
-            state.params, estimator, keys, _lifetimes(experiment, data)
-        )
-        gradient, metrics = mean_over_devices((gradient, metrics))
+    def meta_step(state: TrainState, estimator: tuple[Any, ...], data: Any) -> tuple[TrainState, Any, Metrics]:
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+        outcomes = []
+        for index, lifetimes in enumerate(_lifetimes(experiment, data)):
+            population = _population(experiment, index, num_devices, key, state.step)
+            estimate = EstimatorState(state.estimator[index], estimator[index])
+            outcomes.append(experiment.meta_optimizer.gradient(state.params, estimate, population, lifetimes))
+        gradients, estimates, reports = zip(*outcomes, strict=True)
+        gradient, metrics = mean_over_devices((_mean_over_shares(experiment, gradients), _report(experiment, reports)))
         updates, optimizer = experiment.optimizer.update(gradient, state.optimizer, state.params)
         gradient_norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(gradient_norm) & jnp.isfinite(metrics["loss"])
@@ -74,9 +86,11 @@ def build_meta_step(experiment: Experiment, num_devices: int) -> PerDevice:
             step=state.step + 1,
             params=_choose(finite, optax.apply_updates(state.params, updates), state.params),
             optimizer=_choose(finite, optimizer, state.optimizer),
+            estimator=_choose(finite, tuple(estimate.shared for estimate in estimates), state.estimator),
             skipped=state.skipped + ~finite,
             skipped_in_row=jnp.where(finite & ~stuck, 0, state.skipped_in_row + ~finite),
             smoothed_loss=_smooth(state, metrics["loss"], finite),
+            key=state.key,
         )
         metrics |= {
             "gradient_norm": gradient_norm,
@@ -86,13 +100,64 @@ def build_meta_step(experiment: Experiment, num_devices: int) -> PerDevice:
             "skipped_in_row": new.skipped_in_row,
             "smoothed_loss": new.smoothed_loss,
         }
-        return new, _choose(finite, new_estimator, estimator), metrics
+        return new, tuple(estimate.members for estimate in estimates), metrics
 
     return meta_step
 
 
-def _lifetimes(experiment: Experiment, data: Any) -> TaskLifetimes:
-    return TaskLifetimes(experiment.learner, experiment.tasks, experiment.objective, data)
+def _first_members(experiment: Experiment) -> list[int]:
+    """Index, in the whole population, of the first member of each share."""
+    members = [share.members for share in experiment.shares]
+    return [sum(members[:index]) for index in range(len(members))]
+
+
+def _estimator_keys(experiment: Experiment) -> list[Key]:
+    """Keys of the members of each share."""
+    key = run_key(experiment, 1)
+    firsts = _first_members(experiment)
+    return [member_keys(key, first, share.members) for first, share in zip(firsts, experiment.shares, strict=True)]
+
+
+def _population(experiment: Experiment, index: int, num_devices: int, key: Key, step: Array) -> Population:
+    """This device's members of a share, in the meta-step of `key`."""
+    size = experiment.shares[index].members
+    members = size // num_devices
+    first = device_index() * members
+    keys = member_keys(key, _first_members(experiment)[index] + first, members)
+    share_key = jax.random.fold_in(key, experiment.population + index)  # no member's
+    return Population(share_key, keys, size, step, first, gather_over_devices)
+
+
+def _lifetimes(experiment: Experiment, data: Any) -> list[TaskLifetimes]:
+    """The inner problem of each share."""
+    return [
+        TaskLifetimes(experiment.learner, share.tasks, experiment.objective, of_share)
+        for share, of_share in zip(experiment.shares, data, strict=True)
+    ]
+
+
+def _mean_over_shares(experiment: Experiment, trees: Sequence[Any]) -> Any:
+    """The mean over members of trees that hold the mean over each share's members."""
+    weights = [share.members / experiment.population for share in experiment.shares]
+    return jax.tree.map(lambda *leaves: sum(w * leaf for w, leaf in zip(weights, leaves, strict=True)), *trees)
+
+
+def _report(experiment: Experiment, reports: Sequence[Metrics]) -> Metrics:
+    """Metrics of the whole population and, of a mixture, also those of each share as `metric/name`."""
+    reports = [dict(report) for report in reports]
+    curves = {
+        f"{ACCURACY_CURVE}/{share.name}".rstrip("/"): report.pop(ACCURACY_CURVE)
+        for share, report in zip(experiment.shares, reports, strict=True)
+        if ACCURACY_CURVE in report
+    }
+    if len(reports) == 1:
+        return {**reports[0], **curves}
+    named = {
+        f"{metric}/{share.name}": value
+        for share, report in zip(experiment.shares, reports, strict=True)
+        for metric, value in report.items()
+    }
+    return {**_mean_over_shares(experiment, reports), **named, **curves}
 
 
 def _choose(condition: Array, new: Any, old: Any) -> Any:

@@ -66,7 +66,7 @@ def meta_test(directory: Path, overrides: Sequence[str], checkpoint: Literal["ne
 def _restore(experiment: Experiment, checkpoints: Checkpoints, step: int) -> tuple[Params, float]:
     """Meta-parameters and training seconds of a checkpoint, by way of one device, which divides any population."""
     parallel = Parallel(experiment.parallel, choose_devices(experiment.population, 1))
-    data = experiment.tasks.load()
+    data = experiment.load()
     state = parallel.replicate(init_state(experiment))
     estimator = parallel.spread(init_estimator(experiment, state.params, data))
     (state, _), meta = checkpoints.restore(step, (state, estimator))
@@ -74,7 +74,7 @@ def _restore(experiment: Experiment, checkpoints: Checkpoints, step: int) -> tup
 
 
 def _check_fit(experiment: Experiment, params: Params, directory: Path) -> None:
-    wanted = jax.eval_shape(lambda key: experiment.learner.init(key, experiment.tasks.spec), jax.random.key(0))
+    wanted = jax.eval_shape(lambda key: experiment.learner.init(key, experiment.spec), jax.random.key(0))
     shapes = [jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (params, wanted)]
     if shapes[0] != shapes[1]:
         raise UserError(

@@ -5,14 +5,20 @@ have a leading axis of population members that is cut into one contiguous block 
 arrays there. How they look inside a compiled step (pmap wants one more leading axis) stays in here.
 
 `pmap` and `shard_map` run the same per-device function and give the same numbers.
+
+The devices may belong to several processes. What goes in is then whole on each of them and the same; each places the
+share of its own devices. What comes out is global: a process sees its own blocks of a member tree, and all of a
+replicated one.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -38,26 +44,38 @@ def mean_over_devices(tree: Any) -> Any:
     return jax.lax.pmean(tree, AXIS)
 
 
-def choose_devices(population: int, requested: int | None) -> list[Device]:
-    """The devices that a population is spread over.
+def gather_over_devices(values: Array) -> Array:
+    """Inside a per-device function: the members' values [members, ...] of all devices, in order, the same on all."""
+    return jax.lax.all_gather(values, AXIS, tiled=True)
 
-    By default all local ones. A CPU's devices are virtual and as many as its cores, so there the default is the largest
-    number of them that divides the population.
+
+def choose_devices(population: int, requested: int | None, shares: Sequence[int] = ()) -> list[Device]:
+    """The devices that a population is spread over; of a mixture each share by itself, of so many members.
+
+    By default all, of all processes. A CPU's devices are virtual and as many as its cores, so there the default is the
+    largest number of them that divides the population. Every process gives as many.
 
     Raises:
-      UserError: there are fewer devices than requested, or they do not divide the population.
+      UserError: there are fewer devices than requested, or they do not divide the population or over the processes.
     """
-    devices = jax.devices()
+    devices, processes = jax.devices(), jax.process_count()
+    smallest = math.gcd(*shares) if shares else population
     if requested is None:
-        count = len(devices)
-        if devices[0].platform == "cpu":
-            count = max(n for n in range(1, count + 1) if population % n == 0)
+        fitting = [n for n in range(processes, len(devices) + 1, processes) if smallest % n == 0]
+        count = fitting[-1] if fitting and devices[0].platform == "cpu" else len(devices)
     else:
         count = requested
     if not 1 <= count <= len(devices):
+        machine = "this machine has" if processes == 1 else f"the {processes} processes have"
         raise UserError(
-            f"--devices {count}: this machine has {len(devices)} {devices[0].platform} device(s); "
-            f"ask for 1..{len(devices)}"
+            f"--devices {count}: {machine} {len(devices)} {devices[0].platform} device(s); ask for 1..{len(devices)}"
+        )
+    if count % processes:
+        raise UserError(f"--devices {count}: {processes} processes give the same number each: ask for a multiple")
+    if smallest % count and len(shares) > 1:
+        raise UserError(
+            f"a mixture's shares of {', '.join(map(str, shares))} members cannot each be spread evenly over {count} "
+            "devices: change POPULATION or tasks.Mixture.shares, or set --devices to a divisor of all of them"
         )
     if population % count:
         below, above = population - population % count, population + count - population % count
@@ -66,7 +84,13 @@ def choose_devices(population: int, requested: int | None) -> list[Device]:
             f"a population of {population} cannot be spread evenly over {count} devices: set POPULATION={fit}, "
             f"or --devices to a divisor of {population}"
         )
-    return list(devices[:count])
+    of_process = [[device for device in devices if device.process_index == index] for index in range(processes)]
+    return [device for own in of_process for device in own[: count // processes]]
+
+
+def fetch_replicated(tree: Any) -> Any:
+    """A replicated tree of global arrays as host arrays."""
+    return jax.device_get(jax.tree.map(lambda leaf: leaf.addressable_data(0), tree))
 
 
 class Parallel:
@@ -75,10 +99,14 @@ class Parallel:
     def __init__(self, kind: Literal["pmap", "shard_map"], devices: Sequence[Device]):
         self.kind = kind
         self.devices = list(devices)
+        self._local = [device for device in self.devices if device.process_index == jax.process_index()]
         mesh = Mesh(np.asarray(self.devices), (AXIS,))
         self.replicated = NamedSharding(mesh, PartitionSpec())
         self.by_member = NamedSharding(mesh, PartitionSpec(AXIS))
         self._mesh = mesh
+        # What a process gives to pmap, and gets from it, is the share of its own devices.
+        self._share = NamedSharding(Mesh(np.asarray(self._local), (AXIS,)), PartitionSpec(AXIS))
+        self._maximum = jax.jit(jnp.max, out_shardings=self.replicated)
         # Queued collectives of virtual CPU devices can deadlock: there every step is waited for.
         self._wait = self.devices[0].platform == "cpu"
 
@@ -88,12 +116,12 @@ class Parallel:
         return len(self.devices)
 
     def replicate(self, tree: Any) -> Any:
-        """Places a tree whole on every device."""
-        return jax.device_put(tree, self.replicated)
+        """Places a tree, whole in every process, whole on every device."""
+        return jax.tree.map(lambda leaf: _place(leaf, self.replicated), tree)
 
     def spread(self, tree: Any) -> Any:
-        """Places a member tree, one block of members per device."""
-        return jax.device_put(tree, self.by_member)
+        """Places a member tree, whole in every process, one block of members per device."""
+        return jax.tree.map(lambda leaf: _place(leaf, self.by_member), tree)
 
     def compile(self, function: PerDevice) -> Callable[[Any, Any, Any], tuple[Any, Any, Any]]:
         """Compiles a per-device function; its first two arguments are donated.
@@ -134,20 +162,35 @@ class Parallel:
 
     def fetch(self, tree: Any) -> Any:
         """A replicated tree of a compiled step as host arrays."""
-        one = jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
-        host = jax.device_get(one)
+        host = fetch_replicated(tree)
         return jax.tree.map(lambda leaf: leaf[0], host) if self.kind == "pmap" else host
 
+    def largest(self, number: int) -> Array:
+        """Starts to find the largest of a number that each process has; all of them call this at the same point.
+
+        Returns:
+          It, replicated: `fetch_replicated` waits for it.
+        """
+        blocks = [jax.device_put(np.full(1, number, np.int32), device) for device in self._local]
+        everyones = jax.make_array_from_single_device_arrays((self.num_devices,), self.by_member, blocks)
+        found = self._maximum(everyones)
+        return jax.block_until_ready(found) if self._wait else found
+
     def _stack(self, leaf: Array) -> Array:
-        """Global array to [devices, ...]: what each device holds becomes its slice, without moving data."""
+        """Global array to [local devices, ...]: what each device holds becomes its slice, without moving data."""
         blocks = [shard.data[None] for shard in leaf.addressable_shards]
-        shape = (self.num_devices, *blocks[0].shape[1:])
-        return jax.make_array_from_single_device_arrays(shape, self.by_member, blocks)
+        shape = (len(self._local), *blocks[0].shape[1:])
+        return jax.make_array_from_single_device_arrays(shape, self._share, blocks)
 
     def _unstack(self, leaf: Array, members: bool) -> Array:
-        """[devices, ...] to a global array."""
+        """[local devices, ...] to a global array."""
         blocks = [shard.data[0] for shard in leaf.addressable_shards]
         if not members:
             return jax.make_array_from_single_device_arrays(blocks[0].shape, self.replicated, blocks)
         shape = (self.num_devices * blocks[0].shape[0], *blocks[0].shape[1:])
         return jax.make_array_from_single_device_arrays(shape, self.by_member, blocks)
+
+
+def _place(leaf: Any, sharding: NamedSharding) -> Array:
+    """A leaf that every process holds whole, as a global array of which each places its own devices' part."""
+    return jax.make_array_from_callback(np.shape(leaf), sharding, lambda index: leaf[index])

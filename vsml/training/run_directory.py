@@ -10,6 +10,8 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
+import resource
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
@@ -19,6 +21,7 @@ from typing import Any
 import jax
 
 from vsml import __version__
+from vsml.analysis.results import POINT
 from vsml.config import Config
 from vsml.errors import UserError
 from vsml.training.files import without_non_finite, write_whole
@@ -85,6 +88,13 @@ class RunDirectory:
         except (OSError, ValueError):
             return None
 
+    def hyperparameters(self, config: Config) -> dict[str, Any]:
+        """What TensorBoard tells runs apart by: in a sweep the row it wrote, one schema for all, else the macros."""
+        try:
+            return json.loads((self.path / POINT).read_text())["hyperparameters"]
+        except (OSError, ValueError):
+            return hyperparameters(config)
+
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Writes a JSON file; a number that is not finite is null."""
         self.write(name, json.dumps(without_non_finite(content), indent=2, allow_nan=False) + "\n")
@@ -110,6 +120,23 @@ def differences(saved: Mapping[str, Any], config: Config) -> tuple[list[str], li
         harmless = key in MAY_CHANGE or key.startswith(MAY_CHANGE_BELOW) or follows
         (allowed if harmless else refused).append(f"{key}: {old!r} -> {new!r}")
     return allowed, refused
+
+
+def hyperparameters(config: Config) -> dict[str, Any]:
+    """The public macros that are plain values, and the names of the parts."""
+    return {name: value for name, value in config.json["macros"].items() if isinstance(value, str | int | float)}
+
+
+def peak_memory() -> dict[str, int | None]:
+    """The most bytes that this process has had in memory, and those on its first accelerator, None without one."""
+    try:  # of this program alone; getrusage also counts the program that started it
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    except OSError:
+        found = None
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    host = int(found[1]) * 1024 if found else used * (1 if sys.platform == "darwin" else 1024)
+    on_device = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return {"host": host, "device": on_device}
 
 
 def environment() -> dict[str, Any]:

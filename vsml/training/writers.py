@@ -25,6 +25,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import api_pb2, event_pb2, plugin_hparams_pb2, summary_pb2
 from tensorboardX.summary import Summary
 
+from vsml.analysis.results import read_metrics
 from vsml.evaluation.base import Evaluation
 from vsml.training.files import without_non_finite, write_whole, writing
 
@@ -61,20 +62,6 @@ class MetricsFile:
         """Closes the file."""
         with writing(self._path):
             self._file.close()
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The entries of a `metrics.jsonl`, oldest first, as far as they are whole; none where there is no such file."""
-    entries = []
-    for line in path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else ():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            break  # what a crash left
-        if not line.endswith("\n"):
-            break  # being written
-        entries.append(entry)
-    return entries
 
 
 class EventFile:
@@ -162,11 +149,14 @@ class TensorBoard:
         for tag, value in scalars.items():
             self._file("train").add(step, summaries.scalar(f"{META_TRAIN}/{tag}", value))
 
-    def plots(self, step: int, accuracy_curve: np.ndarray, params: Any) -> None:
-        """Writes the accuracy over a lifetime [T], mean over the population, and histograms of the meta-parameters."""
+    def plots(self, step: int, curves: Mapping[str, np.ndarray], params: Any) -> None:
+        """Writes accuracies over a lifetime [T], mean over the population, and histograms of the meta-parameters.
+
+        A curve is named `accuracy_curve` or, in a mixture, `accuracy_curve/DISTRIBUTION`.
+        """
         file = self._file("train")
-        figure = _learning_curves({"population": accuracy_curve}, f"meta-step {step}")
-        file.add(step, _image(f"{META_TRAIN}/learning_curve", figure))
+        labelled = {name.partition("/")[2] or "population": curve for name, curve in curves.items()}
+        file.add(step, _image(f"{META_TRAIN}/learning_curve", _learning_curves(labelled, f"meta-step {step}")))
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
             name = jax.tree_util.keystr(path, simple=True, separator="/")
             values = np.clip(np.asarray(leaf, np.float64), HISTOGRAM_BINS[0], HISTOGRAM_BINS[-1])

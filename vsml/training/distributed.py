@@ -1,0 +1,251 @@
+"""Several processes of one run: how they find each other, decide alike, and end when one of them is lost.
+
+All of them run the same program on their own devices. Process 0 speaks and writes for all; checkpoints are written by
+all. Whoever waits for a process that has gone waits for ever, so that
+
+- a check that may fail on one of them is made by `together`, which fails on all of them;
+- when to stop is decided by all of them at the same meta-step (`Parallel.largest`);
+- `all_or_none` ends a process at once that fails alone; the others notice at their next collective operation.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from vsml.errors import UserError
+
+Result = TypeVar("Result")
+
+MEETING_SECONDS = 300
+"""For all processes to come to the coordinator: nodes of a cluster may start minutes apart."""
+HEARTBEAT_SECONDS = 60
+"""A process that gave no sign for so long is lost. One that is killed is noticed much sooner, by what breaks."""
+LOOPBACK = ("127.0.0.1", "localhost")
+LOST = 3
+"""Exit code of a process that has lost another one."""
+LONGEST_MESSAGE = 4000
+"""Bytes of an error that processes tell each other."""
+_SIGNS_OF_A_LOSS = re.compile(
+    r"gloo|nccl|connection|peer|socket|heartbeat|barrier|coordination|UNAVAILABLE|ABORTED|DEADLINE", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where the processes of a run meet, and which of them this is; all None where Slurm, a TPU pod or MPI says so.
+
+    Attributes:
+      coordinator: HOST:PORT on which process 0 listens, as the others reach it.
+      num_processes: how many there are.
+      process_index: 0 to num_processes - 1.
+    """
+
+    coordinator: str | None = None
+    num_processes: int | None = None
+    process_index: int | None = None
+
+    def __post_init__(self) -> None:
+        given = [value is not None for value in (self.coordinator, self.num_processes, self.process_index)]
+        if any(given) and not all(given):
+            raise UserError(
+                "--coordinator, --num_processes and --process_index go together: give all three, or none where Slurm, "
+                "a TPU pod or MPI tells them"
+            )
+        if self.coordinator is None or self.num_processes is None or self.process_index is None:
+            return
+        if not re.fullmatch(r".+:\d+", self.coordinator):
+            raise UserError(f"--coordinator {self.coordinator}: give the HOST:PORT on which process 0 is to listen")
+        if not 0 <= self.process_index < self.num_processes:
+            raise UserError(
+                f"--process_index {self.process_index} of {self.num_processes} processes: give 0 to "
+                f"{self.num_processes - 1}, each to one process"
+            )
+
+
+class _Processes:
+    """Which process this is. JAX knows it too, but starts its devices when asked, and forgets it when parted."""
+
+    index = 0
+    count = 1
+
+
+def is_main() -> bool:
+    """Whether this process speaks and writes for all."""
+    return _Processes.index == 0
+
+
+@contextmanager
+def joined(cluster: Cluster | None) -> Iterator[None]:
+    """Within the block this process is one of several; None is a process on its own. Enter before JAX is used."""
+    if cluster is None:
+        yield
+        return
+    _keep_standard_output_for_results()
+    _meet(cluster)
+    with all_or_none():
+        yield
+
+
+def _keep_standard_output_for_results() -> None:
+    """Native libraries (Gloo, NCCL) narrate on file descriptor 1: it becomes that of standard error."""
+    sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+        os.dup2(2, 1)
+    except OSError:  # closed
+        return
+    sys.stdout = os.fdopen(kept, "w", buffering=1)
+
+
+def _meet(cluster: Cluster) -> None:
+    """Waits for all processes. Raises `UserError` where nothing says where they meet."""
+    where = cluster.coordinator
+    on_this_machine = where is not None and where.rsplit(":", 1)[0] in LOOPBACK
+    # JAX would abort with a native stack trace.
+    patience = threading.Timer(MEETING_SECONDS, _give_up, [cluster])
+    patience.daemon = True
+    patience.start()
+    try:
+        jax.distributed.initialize(
+            where,
+            cluster.num_processes,
+            cluster.process_index,
+            cluster_detection_method=None if where is None else "deactivate",
+            # By default it would listen on all interfaces.
+            coordinator_bind_address=where if on_this_machine else None,
+            initialization_timeout=MEETING_SECONDS + 60,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+    except (ValueError, RuntimeError) as error:
+        cause = " ".join(str(error).split())[:200]
+        if where is None:
+            raise UserError(
+                f"--distributed: neither Slurm nor a TPU pod nor MPI says which processes there are ({cause}): give "
+                "--coordinator HOST:PORT --num_processes N --process_index I"
+            ) from error
+        raise UserError(f"--coordinator {where}: {cause}: choose another port or host") from error
+    finally:
+        patience.cancel()
+    _Processes.index, _Processes.count = jax.process_index(), jax.process_count()
+
+
+def _give_up(cluster: Cluster) -> None:
+    who = f"process {cluster.process_index} of {cluster.num_processes}" if cluster.coordinator else "a process"
+    where = cluster.coordinator or "the coordinator that the cluster names"
+    _end(
+        f"{who} has waited {MEETING_SECONDS} s for all to meet at {where}: start the missing ones, or see that they "
+        "reach it and have the same --num_processes",
+        LOST,
+    )
+
+
+def part() -> bool:
+    """Takes leave of the others: what follows is on this process's own devices.
+
+    Returns:
+      Whether this process goes on; of several only process 0 does.
+    """
+    if _Processes.count > 1:
+        jax.distributed.shutdown()
+        _Processes.count = 1
+    return is_main()
+
+
+def together(action: Callable[[], Result]) -> Result:
+    """Does the same on every process; where one of them fails, all fail with its `UserError`."""
+    if _Processes.count == 1:
+        return action()
+    result, failure = None, ""
+    try:
+        result = action()
+    except UserError as error:
+        failure = str(error) or type(error).__name__
+    failures = _tell_all(failure)
+    for index, message in enumerate(failures):
+        if message:
+            everybody = all(message == other for other in failures)
+            failed = UserError(message if everybody else f"process {index} of {len(failures)}: {message}")
+            failed.alike = True
+            raise failed
+    return result  # pyright: ignore[reportReturnType]  (not None: nothing has failed)
+
+
+def check_shared(directory: Path) -> None:
+    """Raises `UserError` on all processes where one of them does not see what process 0 writes to `directory`."""
+    if _Processes.count == 1:
+        return
+    probe = directory / ".shared"
+
+    def look() -> None:
+        if not probe.exists():
+            raise UserError(
+                f"{directory}: not on a file system that all processes share: choose a --run_dir that is, or make it so"
+            )
+
+    together(lambda: probe.touch() if is_main() else None)
+    try:
+        together(look)
+    finally:
+        if is_main():
+            probe.unlink(missing_ok=True)
+
+
+def _tell_all(message: str) -> list[str]:
+    """Every process's message."""
+    padded = np.zeros(LONGEST_MESSAGE, np.uint8)
+    encoded = np.frombuffer(message.encode()[:LONGEST_MESSAGE], np.uint8)
+    padded[: len(encoded)] = encoded
+    everyones = np.asarray(multihost_utils.process_allgather(padded)).reshape(_Processes.count, LONGEST_MESSAGE)
+    return [row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in everyones]
+
+
+@contextmanager
+def all_or_none() -> Iterator[None]:
+    """Within the block, a process that fails alone ends at once, before anything waits for the others.
+
+    Errors that all processes raise alike (`UserError.alike`) pass.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if _Processes.count == 1 or (isinstance(error, UserError) and error.alike):
+            raise
+        _end_alone(error)
+
+
+def _end_alone(error: BaseException) -> NoReturn:
+    who = f"process {_Processes.index} of {_Processes.count}"
+    if isinstance(error, UserError):
+        _end(f"{who}: {error}", error.exit_code)
+    if isinstance(error, KeyboardInterrupt):
+        _end(f"{who}: interrupted; what was saved is intact", 130)
+    if isinstance(error, jax.errors.JaxRuntimeError) and _SIGNS_OF_A_LOSS.search(str(error)):
+        cause = " ".join(str(error).split())
+        cause = cause if len(cause) <= 160 else cause[:160] + "..."
+        _end(
+            f"{who} has lost another one ({cause}); the newest checkpoint is intact: run the same command again to go "
+            "on from it",
+            LOST,
+        )
+    traceback.print_exception(error)
+    _end(f"{who} has failed", 1)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    """Ends this process without what Python does at exit, which would wait for the others."""
+    print(f"vsml: {message}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(code)
