@@ -1,0 +1,101 @@
+"""Every point of every shipped sweep is parsed, built and meta-trained for two tiny steps; its seeds are alike."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import Mesh, PartitionSpec
+from test_recipes import lines_of_header, noise_for_data
+
+from vsml import config as configs
+from vsml import sweep
+from vsml.config import gin_root
+from vsml.experiment import Experiment
+from vsml.sweep import Point
+from vsml.training.dry_run import check_meta_parameters
+from vsml.training.meta_step import TrainState, build_meta_step, init_estimator, init_state
+from vsml.training.parallel import AXIS
+
+SWEEPS = sorted(path.relative_to(gin_root()).as_posix() for path in (gin_root() / "sweeps").glob("*.gin"))
+QUICK: Any = {"xla_backend_optimization_level": 0}  # compiled twice as fast, and run but once
+TINY = ("STEPS=2", "POPULATION=4", "LENGTH=5")
+AXES = {"cells", "feedback", "learners", "meta_optimizers", "sharing", "sharing_scale", "sizes", "sparsity", "tasks"}
+
+
+def points(file: str) -> list[Point]:
+    """The points of the first seed."""
+    return [point for point in sweep.load(file).points if point.labels["seed"] == "0"]
+
+
+def tiny(point: Point) -> configs.Config:
+    """The config of a point, at the smallest budget and without evaluators."""
+    return configs.load(point.recipe, [*point.overrides, *TINY, *noise_for_data(point.recipe), "EVALUATORS=[]"])
+
+
+def every_experiment() -> list[Any]:
+    """The configs of all points, each once, although most sweeps have the recipe itself among their points."""
+    found = {}
+    for file in SWEEPS:
+        for point in points(file):
+            config = tiny(point)
+            found.setdefault(json.dumps(config.json["train"]), (config, f"{Path(file).stem}-{point.name}"))
+    return [pytest.param(config, id=name) for config, name in found.values()]
+
+
+def test_there_is_one_for_every_axis():
+    assert {Path(file).stem for file in SWEEPS} >= AXES
+
+
+@pytest.mark.parametrize("file", SWEEPS)
+def test_its_header_says_what_one_wants_to_know(file: str):
+    first, *rest = lines_of_header(file)
+    assert first.startswith("# ")
+    assert first.endswith(".")
+    text = "\n".join(rest)
+    for field in ("Shows:", "Command:", "Overrides:"):
+        assert f"# {field}" in text
+    assert f"vsml sweep {file}" in text
+    assert {point.labels["seed"] for point in sweep.load(file).points} == {"0", "1", "2"}
+
+
+@pytest.mark.parametrize("config", every_experiment())
+def test_its_points_take_two_meta_steps(config: configs.Config):
+    experiment = config.build()
+    check_meta_parameters(experiment)
+    state, estimator, told = two_meta_steps(experiment)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.params, estimator)))
+    assert (state.step, state.skipped) == (2, 0)
+    assert np.all(told["update_norm"] > 0)
+
+
+def two_meta_steps(experiment: Experiment) -> tuple[TrainState, Any, Any]:
+    """State, members' state and metrics afterwards, on the host; on one device, without a run directory."""
+    whole, member = PartitionSpec(), PartitionSpec(AXIS)
+    mesh = Mesh(np.asarray(jax.devices()[:1]), (AXIS,))
+    step = jax.shard_map(
+        build_meta_step(experiment, 1),
+        mesh=mesh,
+        in_specs=(whole, member, whole),
+        out_specs=(whole, member, whole),
+        check_vma=False,
+    )
+
+    @functools.partial(jax.jit, compiler_options=QUICK)
+    def run(data: Any) -> Any:
+        state = init_state(experiment)
+        estimator = init_estimator(experiment, state.params, data)
+
+        def meta_step(carry: Any, _: None) -> Any:
+            state, estimator, told = step(carry[0], carry[1], data)
+            return (state, estimator), told
+
+        (state, estimator), told = jax.lax.scan(meta_step, (state, estimator), length=2)  # compiled once
+        return state, estimator, told
+
+    return jax.device_get(run(experiment.load()))
