@@ -29,7 +29,7 @@ def write(path, data):
 
 @pytest.fixture
 def pair(tmp_path):
-    images = write(tmp_path / "images.idx.gz", gzip.compress(idx(IMAGES)))
+    images = write(tmp_path / "images.idx.gz", gzip.compress(idx(IMAGES), mtime=0))
     labels = write(tmp_path / "labels.idx", idx(LABELS))
     return str(images), str(labels)
 
@@ -67,7 +67,7 @@ def test_relative_paths_are_looked_for_in_the_data_directory(pair, tmp_path, mon
     assert len(IdxFiles("images.idx.gz", "labels.idx").load().x) == 4
 
 
-GZ = gzip.compress(idx(IMAGES))
+GZ = gzip.compress(idx(IMAGES), mtime=0)
 
 
 @pytest.mark.parametrize(
