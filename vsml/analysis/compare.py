@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vsml.analysis.results import Run
+from vsml.analysis.tables import aligned
 from vsml.config import ABSENT, leaves
 from vsml.errors import UserError
 
@@ -39,7 +40,7 @@ def compare(first: Path, second: Path) -> str:
     settings = [("config", *names), *_settings(*runs)]
     if len(settings) == 1:
         settings = [("config: no difference", "", "")]
-    return "\n".join([*_aligned(settings), "", *_aligned([("result", *names), *_results(*runs)])])
+    return "\n".join([*aligned(settings), "", *aligned([("result", *names), *_results(*runs)])])
 
 
 def _settings(first: Run, second: Run) -> list[tuple[str, str, str]]:
@@ -81,8 +82,3 @@ def _interval(score: Mapping[str, float | None] | None) -> str:
     if not score or score["mean"] is None:
         return NONE
     return f"{score['mean']:.3f} ± {score['interval95']:.3f}"
-
-
-def _aligned(rows: Sequence[tuple[str, str, str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return ["  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]

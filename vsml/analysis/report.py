@@ -19,12 +19,12 @@ from vsml.analysis.document import Block, Cell, Code, Heading, Picture, Table, T
 from vsml.analysis.plots import Curve
 from vsml.analysis.results import Results, Run, read_results
 from vsml.analysis.statistics import Estimate, band, estimate, smooth, welch
+from vsml.analysis.tables import BASELINES
 from vsml.config import ABSENT, leaves
 from vsml.errors import UserError
 
 MEASURES = {"cumulative_accuracy": "cumulative accuracy", "final_accuracy": "final accuracy", "loss": "loss (nats)"}
 TRAINED = {"loss": "loss", "accuracy": "accuracy"}
-BASELINES = {"best_sgd": "best SGD", "best_adam": "best Adam"}
 LAST_SHARE = 0.1
 """Share of the logged meta-steps whose mean is the outcome of meta-training."""
 NONE = "-"

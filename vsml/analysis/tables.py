@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 LEGEND = """\
 Predictions made before their label is seen; mean over lifetimes ± 95 % interval, and their std.
 Cumulative: all examples. Final: the last tenth."""
 ORACLE = "SGD and Adam are tuned on these very lifetimes."
+BASELINES = {"best_sgd": "best SGD", "best_adam": "best Adam"}
+"""What baselines are called."""
 HEADER = ("accuracy", "cumulative", "std", "final", "std")
 
 
@@ -31,16 +33,21 @@ def evaluation_table(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join([*lines, f"{LEGEND} {ORACLE}" if compared else LEGEND])
 
 
+def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Rows of cells as lines, every column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [_line(row, widths) for row in rows]
+
+
 def _title(name: str, summary: Mapping[str, Any]) -> str:
     return f"{name}: {summary['lifetimes']} lifetimes of {summary['examples']} examples, chance {summary['chance']:.3f}"
 
 
 def _rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """The evaluation itself, then its baselines."""
-    labels = {"best_sgd": "best SGD", "best_adam": "best Adam"}
     rows = [_row("learned algorithm", summary)]
     for name, baseline in summary.get("baselines", {}).items():
-        rows.append(_row(f"{labels.get(name, name)} ({_settings(baseline)})", baseline))
+        rows.append(_row(f"{BASELINES.get(name, name)} ({_settings(baseline)})", baseline))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Layers that the recurrent and fast weight learners are made of; leading axis B, parallel streams.
+"""Pieces that several learners are made of; affine maps and LSTMs have a leading axis B, parallel streams.
 
 affine  x W + b        W truncated normal with std 1 / sqrt(fan_in), b = 0 at first
 LSTM    i, g, f, o = [u, h] W + b      c <- sig(f + offset) c + sig(i) tanh(g)      h <- sig(o) tanh(c)
@@ -10,6 +10,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from vsml.errors import UserError
 from vsml.types import Array, Key, Params
 
 
@@ -29,6 +30,12 @@ def lstm(gates: Params, inputs: Array, h: Array, c: Array, forget_offset: float)
     i, g, f, o = jnp.split(affine(gates, jnp.concatenate([inputs, h], axis=1)), 4, axis=1)
     c = jax.nn.sigmoid(f + forget_offset) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
     return jax.nn.sigmoid(o) * jnp.tanh(c), c
+
+
+def check_bound(name: str, bound: float | None) -> None:
+    """Raises `UserError` for a bound of logits that is none."""
+    if bound is not None and bound <= 0:
+        raise UserError(f"learners.{name}.output_bound is {bound}: set it above 0, or to None for no bound")
 
 
 def bounded(logits: Array, bound: float | None) -> Array:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from vsml.errors import UserError
 from vsml.learners.base import Learner
 from vsml.learners.conv_front_end import ConvFrontEnd, features, init_front_end, num_features
-from vsml.learners.layers import affine, bounded, init_affine, lstm
+from vsml.learners.layers import affine, bounded, check_bound, init_affine, lstm
 from vsml.tasks.base import TaskSpec
 from vsml.types import Array, Key, Params, State
 
@@ -60,10 +60,7 @@ class MetaRNN(Learner):
         for name in ("hidden_size", "micro_ticks"):
             if getattr(self, name) < 1:
                 raise UserError(f"learners.MetaRNN.{name} is {getattr(self, name)}: set it to 1 or more")
-        if self.output_bound is not None and self.output_bound <= 0:
-            raise UserError(
-                f"learners.MetaRNN.output_bound is {self.output_bound}: set it above 0, or to None for no bound"
-            )
+        check_bound("MetaRNN", self.output_bound)
 
     def init(self, key: Key, spec: TaskSpec) -> Params:
         """Weights truncated normal with std 1 / sqrt(fan_in), biases 0; gates in the order i, g, f, o."""

@@ -59,12 +59,13 @@ def visit(
 def _visit(
     cell: Cell, params: Params, wiring: Wiring, state: State, forward_in: Array, backward_in: Array, micro_ticks: int
 ) -> tuple[State, Array, Array]:
-    before = proposed = state
-    for _ in range(micro_ticks):
-        before = _everywhere(state, wiring.places)
-        proposed = cell.update(params, before, forward_in, backward_in)
-        state = _average(proposed, wiring.places)
-    sender = before if cell.sends_before_update else proposed
+    state, sender = _tick(
+        lambda at_sites: cell.update(params, at_sites, forward_in, backward_in),
+        state,
+        wiring.places,
+        micro_ticks,
+        cell.sends_before_update,
+    )
     sent = cell.messages(params, sender, forward_in, backward_in, wiring.reduce_forward, wiring.reduce_backward)
     return state, *sent
 
@@ -97,15 +98,28 @@ def _visit_by_set(
     own = jax.tree.map(lambda leaf: leaf[used], params)
     heard = by_set(forward_in), by_set(backward_in)
     update: Callable[..., Any] = jax.vmap(cell.update, in_axes=(0, 1, 1, 1), out_axes=1)
-    before = proposed = state
-    for _ in range(micro_ticks):
-        before = jax.tree.map(by_set, _everywhere(state, wiring.places))
-        proposed = update(own, before, *heard)
-        state = _average(jax.tree.map(by_unit, proposed), wiring.places)
+    state, sender = _tick(
+        lambda at_sites: jax.tree.map(by_unit, update(own, jax.tree.map(by_set, at_sites), *heard)),
+        state,
+        wiring.places,
+        micro_ticks,
+        cell.sends_before_update,
+    )
     send = jax.vmap(lambda p, s, f, b: cell.messages(p, s, f, b, ALONE, ALONE), in_axes=(0, 1, 1, 1), out_axes=1)
-    sender = before if cell.sends_before_update else proposed
-    forward, backward = (by_unit(sent) for sent in send(own, sender, *heard))
+    forward, backward = (by_unit(sent) for sent in send(own, jax.tree.map(by_set, sender), *heard))
     return state, wiring.reduce_forward(forward), wiring.reduce_backward(backward)
+
+
+def _tick(
+    update: Callable[[State], State], state: State, places: int, micro_ticks: int, sends_before_update: bool
+) -> tuple[State, State]:
+    """The state after micro ticks of `update`, and what the messages are read from: states at all sites."""
+    before = after = state
+    for _ in range(micro_ticks):
+        before = _everywhere(state, places)
+        after = update(before)
+        state = _average(after, places)
+    return state, before if sends_before_update else after
 
 
 def _sort_by_set(sets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from vsml.cells.base import Cell
 from vsml.errors import UserError
 from vsml.learners.base import Learner
+from vsml.learners.layers import bounded
 from vsml.learners.visit import visit
 from vsml.sharing.base import Sharing
 from vsml.sharing.shared import Shared
@@ -208,7 +209,7 @@ class VSML(Learner):
         backward = [jnp.zeros(()), *state["backward"]]
 
         self._visit_layers(params, wirings, cells, forward, backward, backward_pass=False)
-        logits = self._bounded(forward[last][self.output_channel])
+        logits = bounded(forward[last][self.output_channel], self.output_bound)
         error = jax.nn.softmax(logits) - y  # dL/dy^ of the cross-entropy
         backward[last] = self._feedback(forward[last], error, y)
         if self.feedback == "backward_pass":
@@ -248,9 +249,6 @@ class VSML(Learner):
         silent = jnp.zeros((self.message_size - message.shape[0], message.shape[1]))
         types = jnp.broadcast_to(embedding[:, None], (len(embedding), message.shape[1]))
         return jnp.concatenate([message, silent, types])
-
-    def _bounded(self, logits: Array) -> Array:
-        return logits if self.output_bound is None else self.output_bound * jnp.tanh(logits / self.output_bound)
 
     @property
     def _input_channels(self) -> int:

@@ -19,6 +19,14 @@ from vsml.meta_optimizers.base import EstimatorState, Lifetimes, MetaOptimizer, 
 from vsml.types import Key, Metrics, Params
 
 
+def check_backprop(name: str, segment: int | None, clip: float | None) -> None:
+    """Raises `UserError` for a segment or a clip that is none."""
+    if segment is not None and segment < 1:
+        raise UserError(f"meta_optimizers.{name}.segment is {segment}: set it to 1 or more, or None")
+    if clip is not None and not clip > 0:
+        raise UserError(f"meta_optimizers.{name}.clip is {clip}: set it above 0, or None")
+
+
 def clip_to(norm: float | None, gradient: Params) -> Params:
     """The gradient of one lifetime with its global norm clipped to `norm`; None leaves it alone."""
     if norm is None:
@@ -44,10 +52,7 @@ class BPTT(MetaOptimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.segment is not None and self.segment < 1:
-            raise UserError(f"meta_optimizers.BPTT.segment is {self.segment}: set it to 1 or more, or None")
-        if self.clip is not None and not self.clip > 0:
-            raise UserError(f"meta_optimizers.BPTT.clip is {self.clip}: set it above 0, or None")
+        check_backprop("BPTT", self.segment, self.clip)
 
     def gradient(
         self, params: Params, state: EstimatorState, population: Population, lifetimes: Lifetimes

@@ -97,7 +97,7 @@ class ES(MetaOptimizer):
             return losses, mean_over_members(metrics)
 
         def pull(key: Key, slope: Array) -> Params:
-            noise = noise_like(jax.random.split(key)[1], params)  # drawn again: never in memory for all members
+            noise = noise_like(jax.random.split(key)[1], params)  # drawn again rather than kept
             return jax.tree.map(lambda e: slope * e, noise)
 
         losses, metrics = self.for_each(pair, population.keys)

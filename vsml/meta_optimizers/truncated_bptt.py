@@ -16,9 +16,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from vsml.errors import UserError
 from vsml.meta_optimizers.base import EstimatorState, Lifetimes, Population, Progress, mean_over_members
-from vsml.meta_optimizers.bptt import clip_to
+from vsml.meta_optimizers.bptt import check_backprop, clip_to
 from vsml.meta_optimizers.truncation import Truncated, end_where
 from vsml.types import Key, Metrics, Params
 
@@ -37,10 +36,7 @@ class TruncatedBPTT(Truncated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.segment is not None and self.segment < 1:
-            raise UserError(f"meta_optimizers.TruncatedBPTT.segment is {self.segment}: set it to 1 or more, or None")
-        if self.clip is not None and not self.clip > 0:
-            raise UserError(f"meta_optimizers.TruncatedBPTT.clip is {self.clip}: set it above 0, or None")
+        check_backprop("TruncatedBPTT", self.segment, self.clip)
 
     def init_members(self, params: Params, keys: Key, lifetimes: Lifetimes) -> Progress:
         return self.start_staggered(params, keys, lifetimes)

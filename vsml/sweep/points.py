@@ -20,7 +20,6 @@ from vsml import config as configs
 from vsml.config import Axis, Choice, Config, Override, SweepFile
 from vsml.errors import UserError
 
-SEED = "SEED"
 LONGEST_NAME = 200
 """Characters of a point's name, which is that of a directory; file systems take 255 bytes."""
 

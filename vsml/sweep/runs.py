@@ -16,6 +16,7 @@ from typing import Any
 
 import vsml
 from vsml.analysis.results import FAILURE, POINT, SWEEP, Status
+from vsml.analysis.tables import aligned
 from vsml.config import Config
 from vsml.errors import UserError
 from vsml.sweep.points import Point, Sweep
@@ -23,6 +24,7 @@ from vsml.training import trainer
 from vsml.training.files import write_whole
 from vsml.training.interruption import Interrupted
 from vsml.training.run_directory import RunDirectory, hyperparameters
+from vsml.training.writers import is_number
 
 ABSENT = "-"
 LAUNCHERS = {"slurm": "launch/slurm.py", "xm": "xm/launch.py"}
@@ -132,11 +134,9 @@ def show(sweep: Sweep, directory: Path) -> str:
     tags = f"; tags: {', '.join(sweep.tags)}" if sweep.tags else ""
     own = [shlex.join(point.overrides[len(sweep.shared) :]) for point in sweep.points]
     rows = [(str(p.index), p.name, status(p, directory)[0], text) for p, text in zip(sweep.points, own, strict=True)]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     left_out = [f"left out {point.name}: {point.reason}" for point in sweep.refused]
     head = f"{sweep.file}: {len(rows)} points in {directory}{tags}\neach is {common} and"
-    return "\n".join([head, *lines, *left_out])
+    return "\n".join([head, *aligned(rows), *left_out])
 
 
 def _steps(config: Config) -> int:
@@ -162,7 +162,7 @@ def row(sweep: Sweep, point: Point) -> dict[str, Any]:
     """
     rows = {p.index: {**hyperparameters(p.config), **_axis_values(sweep, p)} for p in sweep.points}
     names = dict.fromkeys(name for values in rows.values() for name in values)
-    numbers = {name for name in names if all(_is_number(values.get(name)) for values in rows.values())}
+    numbers = {name for name in names if all(is_number(values.get(name)) for values in rows.values())}
     own = rows[point.index]
     return {name: own[name] if name in numbers else str(own.get(name, ABSENT)) for name in names}
 
@@ -179,7 +179,3 @@ def _number(label: str) -> str | int | float:
         except ValueError:
             continue
     return label
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

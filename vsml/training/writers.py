@@ -196,7 +196,7 @@ def _hparams(hyperparameters: Mapping[str, Any], metrics: Iterable[str]) -> Iter
         hparam_infos=[
             api_pb2.HParamInfo(
                 name=name,
-                type=api_pb2.DATA_TYPE_FLOAT64 if _is_number(value) else api_pb2.DATA_TYPE_STRING,
+                type=api_pb2.DATA_TYPE_FLOAT64 if is_number(value) else api_pb2.DATA_TYPE_STRING,
             )
             for name, value in hyperparameters.items()
         ],
@@ -204,7 +204,7 @@ def _hparams(hyperparameters: Mapping[str, Any], metrics: Iterable[str]) -> Iter
     )
     start = plugin_hparams_pb2.SessionStartInfo()
     for name, value in hyperparameters.items():
-        if _is_number(value):
+        if is_number(value):
             start.hparams[name].number_value = value
         else:
             start.hparams[name].string_value = str(value)
@@ -217,7 +217,7 @@ def _hparams(hyperparameters: Mapping[str, Any], metrics: Iterable[str]) -> Iter
         yield Summary(value=[Summary.Value(tag=tag, metadata=summary_pb2.SummaryMetadata(plugin_data=plugin))])
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
