@@ -18,10 +18,10 @@ train: $(INSTALLED)  ## meta-train the quickstart recipe and show how it compare
 	$(BIN)/vsml train recipes/quickstart.gin --run_dir runs/quickstart $(ARGS)
 
 test: $(INSTALLED)  ## run the tests, without those that learn for minutes
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --max-worker-restart 0 $(ARGS)
 
 test-slow: $(INSTALLED)  ## run the tests that learn for minutes
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -m slow -o faulthandler_timeout=3600 $(ARGS)
 
 lint: $(INSTALLED)  ## check style, formatting and types
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +18,12 @@ _XLA_FLAGS = (
 os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *_XLA_FLAGS)).strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
+# Little here runs for long, so compiling without most optimisations halves the time; `optimised` takes that back.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
+from jax.experimental.compilation_cache import compilation_cache  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 4)
 # Strict dtype promotion cannot go with it: optax's Adam raises a Python float to the power of its integer count.
@@ -42,17 +46,38 @@ def data_dir() -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder of compiled programs: runs of one experiment, here and in processes that tests start, compile it once.
+@pytest.fixture(scope="module", autouse=True)
+def _forgotten() -> Iterator[None]:
+    """Lets go of a module's compiled programs.
 
-    Compiled without most optimisations, which halves the time: nothing here runs for long.
+    Every one of them holds dozens of memory maps, of which Linux allows a process 65,530; thousands of programs use
+    them up, and the next one to be compiled is a segmentation fault.
     """
-    path = tmp_path_factory.mktemp("compiled")
+    yield
+    jax.clear_caches()
+    gc.collect()
+
+
+@pytest.fixture
+def optimised(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Programs compiled as users compile them, here and in processes that the test starts."""
+    monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(scope="session")
+def folder_of_compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="module")
+def compiled(folder_of_compiled: Path) -> Iterator[None]:
+    """Programs are kept on disk: runs of one experiment, here and in processes that tests start, compile it once."""
     settings = {
-        "jax_compilation_cache_dir": str(path),
+        "jax_compilation_cache_dir": str(folder_of_compiled),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_disable_most_optimizations": True,
         "jax_persistent_cache_enable_xla_caches": "none",
     }
     before = {name: jax.config.values[name] for name in settings}
@@ -60,6 +85,8 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name, value in settings.items():
             patch.setenv(name.upper(), str(value))
             jax.config.update(name, value)
-        yield path
+        compilation_cache.reset_cache()
+        yield
     for name, value in before.items():
         jax.config.update(name, value)
+    compilation_cache.reset_cache()

@@ -9,6 +9,8 @@ import pytest
 
 from vsml.cli import main
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 SMALL = [
     "STEPS=200",
     "POPULATION=16",

@@ -16,7 +16,6 @@ from vsml.tasks.base import TaskSpec
 
 NUM_INPUTS, NUM_CLASSES, LENGTH = 64, 10, 100
 # Numbers are tested, not speed: without LLVM's optimisation programs compile in half the time.
-QUICK: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}
 FACTORS = ("state", "forward", "backward")
 
 
@@ -78,11 +77,11 @@ def test_stacks_with_the_backprop_genome_are_gradient_descent(hidden, sharing):
     params = learner.init(jax.random.key(0), spec)
     state = learner.initial_state(params, jax.random.key(1), spec)
     run = jax.jit(lambda state: jax.lax.scan(lambda s, example: learner.step(params, s, *example), state, (x, y)))
-    final, predictions = run.lower(state).compile(QUICK)(state)
+    final, predictions = run.lower(state).compile()(state)
 
     network = _weights(state["cells"], sizes)
     descend = jax.jit(lambda network: _gradient_descent(network, x, y, rate=0.05, bias_rate=0.002))
-    trained, expected = descend.lower(network).compile(QUICK)(network)
+    trained, expected = descend.lower(network).compile()(network)
     np.testing.assert_allclose(predictions[:, 0], expected, atol=1e-5)
     for own, exact, start in zip(_weights(final["cells"], sizes), trained, network, strict=True):
         for variable, exact_variable, start_variable in zip(own, exact, start, strict=True):
@@ -94,7 +93,7 @@ def test_spare_products_of_the_backprop_genome_can_be_learned():
     """They have random factors that nothing reads yet: a genome of zeros there would have no gradient at all."""
     draw = jax.jit(lambda key: [Bilinear(3, 7, start).init(key, heard=4, sent=2) for start in ("random", "backprop")])
     key = jax.random.key(0)
-    random, backprop = jax.tree.map(np.asarray, draw.lower(key).compile(QUICK)(key))
+    random, backprop = jax.tree.map(np.asarray, draw.lower(key).compile()(key))
     for name in ("state", "forward", "backward"):
         for leaf in ("w", "b"):
             np.testing.assert_array_equal(backprop[name][leaf][5:], random[name][leaf][5:])

@@ -30,7 +30,6 @@ from vsml.tasks.base import TaskSpec
 
 NUM_CLASSES, LENGTH = 3, 3
 # Numbers are tested, not speed: without LLVM's optimisation programs compile in half the time.
-QUICK = {"xla_backend_optimization_level": 0}
 SMALL: dict[str, Any] = {"size": 3, "gate_offset": 1.0, "groups": 3, "embedding_size": 2, "density": 0.4, "stride": 2}
 """What small parts are made with, as far as they have such a field."""
 
@@ -102,12 +101,12 @@ class Lifetimes:
         return loss, (predictions, after["cells"])
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnums=0)
 def _live(learner: VSML, params: Any, *lifetime: Any) -> Any:
     return Lifetimes(learner, *lifetime).loss(params, key=None)[1]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _meta_step(learner: VSML, meta_optimizer: Any, params: Any, key: Any, *lifetime: Any) -> Any:
     """One step of SGD: the meta-parameters after it, and what the lifetime came to."""
     lifetimes = Lifetimes(learner, *lifetime)

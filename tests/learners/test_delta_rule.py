@@ -12,7 +12,6 @@ from vsml.learners.delta_rule import DeltaRule, read, write
 from vsml.tasks.base import TaskSpec
 
 # Numbers are tested, not speed: without LLVM's optimisation programs compile in half the time.
-QUICK = {"xla_backend_optimization_level": 0}
 SPEC = TaskSpec((2, 2), 3, length=5, batch=2)
 
 
@@ -52,7 +51,7 @@ def test_equals_a_numpy_loop(feedback):
     learner, rng = DeltaRule(key_size=4, feedback=feedback), np.random.default_rng(0)
     params = jax.tree.map(
         lambda leaf: leaf + 0.1,
-        jax.jit(learner.init, static_argnums=1, compiler_options=QUICK)(jax.random.key(0), SPEC),
+        jax.jit(learner.init, static_argnums=1)(jax.random.key(0), SPEC),
     )
     slow, bias = (np.asarray(params["slow"][name], np.float64) for name in "wb")
     x, y = rng.standard_normal((5, 2, 2, 2)), np.eye(3)[rng.integers(0, 3, (5, 2))]
@@ -65,7 +64,7 @@ def test_equals_a_numpy_loop(feedback):
         key, value, beta = phi(said[:4]), said[8:11], 1 / (1 + np.exp(-said[11]))
         return memory + beta * np.outer(key, value - memory.T @ key)
 
-    step = jax.jit(learner.step, compiler_options=QUICK)
+    step = jax.jit(learner.step)
     state = learner.initial_state(params, jax.random.key(0), SPEC)
     fast, error, label = np.zeros((2, 4, 3)), np.zeros((2, 3)), np.zeros((2, 3))
     for inputs, labels in zip(x, y, strict=True):

@@ -14,7 +14,6 @@ from vsml.learners.fast_weight_memory import FastWeightMemory
 from vsml.tasks.base import TaskSpec
 
 # Numbers are tested, not speed: without LLVM's optimisation programs compile in half the time.
-QUICK = {"xla_backend_optimization_level": 0}
 SPEC = TaskSpec((2, 2), 3, length=6, batch=2)
 
 
@@ -25,7 +24,7 @@ def _sigmoid(values):
 def test_equals_a_numpy_loop():
     learner = FastWeightMemory(hidden_size=4, memory_size=2, forget_offset=0.7, output_bound=0.8)
     rng = np.random.default_rng(0)
-    params = jax.jit(learner.init, static_argnums=1, compiler_options=QUICK)(jax.random.key(0), SPEC)
+    params = jax.jit(learner.init, static_argnums=1)(jax.random.key(0), SPEC)
     params = jax.tree.map(lambda leaf: leaf + 0.1, params)
     params["write"] = jax.tree.map(lambda leaf: 8 * leaf, params["write"])  # so that the memory reaches its bound
     p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
@@ -34,7 +33,7 @@ def test_equals_a_numpy_loop():
     def apply(name, values):
         return values @ p[name]["w"] + p[name]["b"]
 
-    step, norms = jax.jit(learner.step, compiler_options=QUICK), []
+    step, norms = jax.jit(learner.step), []
     state = learner.initial_state(params, jax.random.key(0), SPEC)
     h, c, memory = np.zeros((2, 4)), np.zeros((2, 4)), np.zeros((2, 2, 4))  # F: values x keys
     error, label = np.zeros((2, 3)), np.zeros((2, 3))

@@ -20,7 +20,6 @@ from vsml.training.lifetimes import TaskLifetimes
 
 LENGTH = 20
 # Numbers are tested, not speed: without LLVM's optimisation programs compile in half the time.
-QUICK = {"xla_backend_optimization_level": 0}
 FILTERS = ConvFrontEnd(channels=(2,))
 LEARNERS: dict[str, Learner] = {
     "hebb": HebbianFastWeights(),
@@ -50,10 +49,10 @@ TASKS = NoiseImages(num_inputs=9, num_classes=3, length=LENGTH, batch=2)
 
 @functools.cache
 def _task() -> Task:
-    return jax.jit(lambda key: TASKS.sample((), key), compiler_options=QUICK)(jax.random.key(1))
+    return jax.jit(lambda key: TASKS.sample((), key))(jax.random.key(1))
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnums=0)
 def _predictions(learner: Learner, params: Any, x: Any, y: Any) -> Any:
     """Of every stream together, and of each alone."""
 
@@ -65,7 +64,7 @@ def _predictions(learner: Learner, params: Any, x: Any, y: Any) -> Any:
     return predict(x, y), alone[:, :, 0]
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnums=0)
 def _born(learner: Learner, key: Any) -> tuple[Any, Any]:
     """Meta-parameters, and what a lifetime with the same key starts from."""
     params = learner.init(key, TASKS.spec)
@@ -120,7 +119,7 @@ def test_a_label_changes_later_predictions_only_and_only_its_own_stream(learner)
     np.testing.assert_allclose(alone, before, rtol=1e-5, atol=1e-5)
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnums=0)
 def _meta_train(learner: Learner) -> tuple[Any, Any]:
     """Meta-gradients and losses of 30 meta-steps, all on the same four lifetimes."""
     lifetimes = TaskLifetimes(learner, TASKS, OnlineMean(), data=())

@@ -24,7 +24,6 @@ from vsml.tasks.base import TaskSpec
 
 NUM_INPUTS, NUM_CLASSES, LENGTH = 4, 3, 4
 # Numbers are tested, not speed: without LLVM's optimisation programs compile in half the time.
-QUICK = {"xla_backend_optimization_level": 0}
 
 # ---------------------------------------------------------------------------------------------------------- sizes
 
@@ -159,7 +158,7 @@ def _lifetime(learner: VSML, batch: int, length: int = LENGTH) -> tuple[Any, Any
     return _parameters(learner, spec), _state(learner, spec), x, y
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnums=0)
 def _run(learner: VSML, params: Any, state: Any, x: Any, y: Any) -> tuple[Any, Any]:
     return jax.lax.scan(lambda s, example: learner.step(params, s, *example), state, (x, y))
 

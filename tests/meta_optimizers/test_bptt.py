@@ -26,7 +26,6 @@ from vsml.training.lifetimes import TaskLifetimes
 LENGTH, MEMBERS = 10, 3
 GIBIBYTE = 2**30
 # Numbers are tested, not speed: without LLVM's optimisation programs compile in half the time.
-QUICK = {"xla_backend_optimization_level": 0}
 
 SMALL = TaskLifetimes(
     VSML(LSTM(size=4, gate_offset=1.0), message_size=3, micro_ticks=1, reduction="sqrt"),
@@ -72,10 +71,10 @@ def _estimate(bptt: BPTT, lifetimes: TaskLifetimes, params: Any, keys: Any) -> A
     return gradient, metrics
 
 
-_gradient = jax.jit(_estimate, static_argnums=(0, 1), compiler_options=QUICK)
+_gradient = jax.jit(_estimate, static_argnums=(0, 1))
 
 
-@functools.partial(jax.jit, compiler_options=QUICK)
+@jax.jit
 def _gradient_of_each(params: Any, keys: Any) -> Any:
     """Of the small lifetimes, one by one and without rematerialisation: leaves [members, ...]."""
     return jax.lax.map(lambda key: jax.grad(lambda p: SMALL.loss(p, key)[0])(params), keys)
@@ -88,7 +87,7 @@ def _pairs(one: Any, other: Any) -> Any:
     return [(jax.tree_util.keystr(path), a, b) for (path, a), b in zip(with_paths, jax.tree.leaves(other), strict=True)]
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnums=0)
 def _mean_loss(lifetimes: TaskLifetimes, params: Any, keys: Any) -> Any:
     return jnp.mean(jax.lax.map(lambda key: lifetimes.loss(params, key)[0], keys))
 
@@ -185,6 +184,7 @@ def _planned_bytes(length: int) -> int:
     return memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
 
 
+@pytest.mark.usefixtures("optimised")
 def test_planned_memory_at_the_size_of_the_paper():
     short, long = _planned_bytes(500), _planned_bytes(2_000)
     # The states at 23 borders and in one segment of 22 examples alone are 45 times 2 * 16 * 7,840 floats.
@@ -218,6 +218,7 @@ def _measured_bytes(length: int) -> dict[str, float]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimised")
 def test_measured_memory_at_the_size_of_the_paper():
     short, long = _measured_bytes(500), _measured_bytes(2_000)
     assert short["peak"] < 2 * GIBIBYTE

@@ -17,7 +17,6 @@ from vsml.meta_optimizers import ES, EstimatorState, Population
 from vsml.meta_optimizers.es import centred_ranks, z_scores
 
 # Numbers are tested, not speed: without LLVM's optimisation programs compile in half the time.
-QUICK = {"xla_backend_optimization_level": 0}
 SIZE = 6  # of theta: a tree of a vector of 2 and a matrix of 2 x 2
 
 
@@ -55,7 +54,7 @@ class Quadratic:
         return loss, {"loss": loss, "tried": jnp.outer(theta, theta), "luck": luck, "luck_squared": luck**2}
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _gradient(es: ES, lifetimes: Any, params: Any, keys: Any) -> Any:
     gradient, _, metrics = es.gradient(params, EstimatorState(), Population(keys[0], keys, len(keys)), lifetimes)
     return gradient, metrics

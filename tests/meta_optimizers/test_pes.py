@@ -15,12 +15,11 @@ from dynamics import Dynamics
 from vsml.meta_optimizers import ES, PES, EstimatorState, Population, TruncatedES
 
 # Numbers are tested, not speed: without LLVM's optimisation programs compile in half the time.
-QUICK = {"xla_backend_optimization_level": 0}
 THETA = jnp.array([0.5, -0.2])
 PAIRS = 4_000
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2), compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _lifetimes_of_one_pair(estimator: Any, lifetimes: Any, windows: int) -> Any:
     """The gradients of `PAIRS` populations of one pair, each the mean over one whole lifetime: [PAIRS, 2]."""
 
@@ -92,7 +91,7 @@ def _keys(step: int) -> Any:
     return jax.random.split(jax.random.fold_in(jax.random.key(9), step), 1)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _gradient(estimator: Any, problem: Any, theta: Any, state: Any, step: Any) -> Any:
     keys = jax.random.split(jax.random.fold_in(jax.random.key(9), step), state_size(state))
     return estimator.gradient(theta, state, Population(keys[0], keys, len(keys), step), problem)

@@ -22,11 +22,10 @@ from vsml.objectives import Objective, OnlineMean
 from vsml.training.lifetimes import TaskLifetimes
 
 # Numbers are tested, not speed: without LLVM's optimisation programs compile in half the time.
-QUICK = {"xla_backend_optimization_level": 0}
 THETA = jnp.array([0.5, -0.2])
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _steps(estimator: Any, lifetimes: Any, steps: int, members: int, params: Any) -> Any:
     """Meta-steps without updates: gradients, members' states after every step, and metrics, leaves [steps, ...]."""
     keys = jax.random.split(jax.random.key(7), members)
@@ -132,7 +131,7 @@ def test_one_window_is_bptt():
 def test_equals_an_explicit_loop_that_stops_gradients():
     """Member 0, whose whole lifetime starts at once: windows of 4, 4 and 2 examples."""
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def loop(params: Any, key: Any) -> Any:
         task_key, state_key = jax.random.split(key)
         task = LEAKY.tasks.sample((), task_key)
@@ -149,7 +148,7 @@ def test_equals_an_explicit_loop_that_stops_gradients():
 
         return losses(params), jax.jacobian(losses)(params)
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def windows(params: Any, keys: Any) -> Any:
         estimator = TruncatedBPTT(window=4, segment=2)
         state, out = EstimatorState(members=estimator.init_members(params, keys[:1], LEAKY)), []

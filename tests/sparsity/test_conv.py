@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 
@@ -19,7 +18,6 @@ from vsml.tasks.base import TaskSpec
 
 CHANNELS, SENT, HEIGHT, WIDTH = 2, 3, 5, 4
 # Numbers are tested, not speed: without LLVM's optimisation programs compile in half the time.
-QUICK = {"xla_backend_optimization_level": 0}
 
 
 def padding(size: int, kernel: int, stride: int) -> int:
@@ -62,7 +60,7 @@ def test_equals_loops_over_positions_and_taps(kernel, stride):
             to_before[:, at[0], at[1]] += sent[:, place, i, j].sum(axis=2)
             count[at] += SENT
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def run(image, answer, sent):
         return (
             wiring.spread_forward(image),

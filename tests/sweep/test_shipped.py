@@ -1,4 +1,5 @@
-"""Every point of every shipped sweep is parsed, built and meta-trained for two tiny steps; its seeds are alike."""
+"""Every point of every shipped sweep is parsed, built and traced; one of each, and all of them in the slow tests, take
+two tiny meta-steps."""
 
 from __future__ import annotations
 
@@ -23,7 +24,6 @@ from vsml.training.meta_step import TrainState, build_meta_step, init_estimator,
 from vsml.training.parallel import AXIS
 
 SWEEPS = sorted(path.relative_to(gin_root()).as_posix() for path in (gin_root() / "sweeps").glob("*.gin"))
-QUICK: Any = {"xla_backend_optimization_level": 0}  # compiled twice as fast, and run but once
 TINY = ("STEPS=2", "POPULATION=4", "LENGTH=5")
 AXES = {"cells", "feedback", "learners", "meta_optimizers", "sharing", "sharing_scale", "sizes", "sparsity", "tasks"}
 
@@ -65,17 +65,36 @@ def test_its_header_says_what_one_wants_to_know(file: str):
 
 
 @pytest.mark.parametrize("config", every_experiment())
-def test_its_points_take_two_meta_steps(config: configs.Config):
+def test_its_points_can_be_traced(config: configs.Config):
     experiment = config.build()
     check_meta_parameters(experiment)
-    state, estimator, told = two_meta_steps(experiment)
+    # Tracing the loop over meta-steps checks that a step gives back what it took.
+    state, _, told = jax.eval_shape(functools.partial(two_meta_steps, experiment), experiment.load())
+    assert state.params == jax.eval_shape(lambda: init_state(experiment)).params
+    assert all(leaf.shape[0] == 2 for leaf in jax.tree.leaves(told))
+
+
+@pytest.mark.parametrize("file", SWEEPS)
+def test_its_last_point_takes_two_meta_steps(file: str):
+    assert_two_meta_steps(tiny(points(file)[-1]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", every_experiment())
+def test_its_points_take_two_meta_steps(config: configs.Config):
+    assert_two_meta_steps(config)
+
+
+def assert_two_meta_steps(config: configs.Config) -> None:
+    experiment = config.build()
+    state, estimator, told = jax.device_get(jax.jit(functools.partial(two_meta_steps, experiment))(experiment.load()))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.params, estimator)))
     assert (state.step, state.skipped) == (2, 0)
     assert np.all(told["update_norm"] > 0)
 
 
-def two_meta_steps(experiment: Experiment) -> tuple[TrainState, Any, Any]:
-    """State, members' state and metrics afterwards, on the host; on one device, without a run directory."""
+def two_meta_steps(experiment: Experiment, data: Any) -> tuple[TrainState, Any, Any]:
+    """State, members' state and metrics afterwards; on one device, without a run directory."""
     whole, member = PartitionSpec(), PartitionSpec(AXIS)
     mesh = Mesh(np.asarray(jax.devices()[:1]), (AXIS,))
     step = jax.shard_map(
@@ -85,17 +104,12 @@ def two_meta_steps(experiment: Experiment) -> tuple[TrainState, Any, Any]:
         out_specs=(whole, member, whole),
         check_vma=False,
     )
+    state = init_state(experiment)
+    estimator = init_estimator(experiment, state.params, data)
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
-    def run(data: Any) -> Any:
-        state = init_state(experiment)
-        estimator = init_estimator(experiment, state.params, data)
+    def meta_step(carry: Any, _: None) -> Any:
+        state, estimator, told = step(carry[0], carry[1], data)
+        return (state, estimator), told
 
-        def meta_step(carry: Any, _: None) -> Any:
-            state, estimator, told = step(carry[0], carry[1], data)
-            return (state, estimator), told
-
-        (state, estimator), told = jax.lax.scan(meta_step, (state, estimator), length=2)  # compiled once
-        return state, estimator, told
-
-    return jax.device_get(run(experiment.load()))
+    (state, estimator), told = jax.lax.scan(meta_step, (state, estimator), length=2)  # compiled once
+    return state, estimator, told

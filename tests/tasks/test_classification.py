@@ -25,8 +25,6 @@ from vsml.tasks.transforms import (
     Standardise,
 )
 
-QUICKLY: Any = {"xla_backend_optimization_level": 0}  # compiled twice as fast, and run but once
-
 
 @dataclass(frozen=True)
 class Numbered(Source):
@@ -44,7 +42,7 @@ class Numbered(Source):
 @functools.cache
 def compiled(distribution, many):
     sample = jax.vmap(distribution.sample, (None, 0)) if many else distribution.sample
-    return jax.jit(sample, compiler_options=QUICKLY)
+    return jax.jit(sample)
 
 
 def draw(distribution, seed=0, lifetimes=None):

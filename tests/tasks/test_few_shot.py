@@ -6,7 +6,6 @@ import functools
 import itertools
 import pickle
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
@@ -15,8 +14,6 @@ import pytest
 from vsml.errors import UserError
 from vsml.tasks import Dataset, FewShot, Source, TaskSpec
 from vsml.tasks.transforms import ClassSubset, LabelPermutation, Pad, Redrawn
-
-QUICKLY: Any = {"xla_backend_optimization_level": 0}  # compiled twice as fast, and run but once
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class Drawings(Source):
 @functools.cache
 def lifetimes(distribution, number=2000):
     """Class and number of the examples shown, and labels, of many lifetimes: [lifetimes, T] each; and the mask."""
-    sample = jax.jit(jax.vmap(distribution.sample, (None, 0)), compiler_options=QUICKLY)
+    sample = jax.jit(jax.vmap(distribution.sample, (None, 0)))
     task = jax.device_get(sample(distribution.load(), jax.random.split(jax.random.key(0), number)))
     assert task.x.shape[1:] == (distribution.spec.length, 1, *distribution.spec.input_shape)
     np.testing.assert_array_equal(task.y.sum(-1), 1.0)

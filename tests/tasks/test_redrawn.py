@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import pickle
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,6 @@ from vsml.tasks.lifetime import parts
 from vsml.tasks.sources import Random
 from vsml.tasks.transforms import ClassSubset, LabelPermutation, PixelPermutation, RandomProjection, Redrawn
 
-QUICKLY: Any = {"xla_backend_optimization_level": 0}  # compiled twice as fast, and run but once
 SOURCE = Random(num_examples=40, image_shape=(3,), num_classes=5)
 CLASS_OF = {x.tobytes(): int(y) for x, y in zip(*SOURCE.load()[:2], strict=True)}
 
@@ -26,7 +24,7 @@ CLASS_OF = {x.tobytes(): int(y) for x, y in zip(*SOURCE.load()[:2], strict=True)
 def lifetimes(*transforms, number=8, **fields):
     """Host arrays of the first lifetimes of a seed, 10 steps of 2 examples each."""
     distribution = Classification(SOURCE, 10, batch=2, transforms=transforms, **fields)
-    sample = jax.jit(jax.vmap(distribution.sample, (None, 0)), compiler_options=QUICKLY)
+    sample = jax.jit(jax.vmap(distribution.sample, (None, 0)))
     return jax.device_get(sample(distribution.load(), jax.random.split(jax.random.key(3), number)))
 
 

@@ -22,7 +22,6 @@ KEY = jax.random.key(1)
 
 
 # Numbers are tested, not speed: without LLVM's optimisation programs compile in half the time.
-QUICK = {"xla_backend_optimization_level": 0}
 WINDOW, WINDOWS = 4, 3  # of 4, 4 and 2 examples
 
 
@@ -30,7 +29,7 @@ def _lifetimes(objective: Any) -> TaskLifetimes:
     return TaskLifetimes(Leaky(), TASKS, objective, data=())
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnums=0)
 def _by_windows(objective: Any, length: Any) -> Any:
     """Loss of every window, the lifetime and the metrics after every window: leaves [windows, ...]."""
     lifetimes = _lifetimes(objective)
@@ -42,7 +41,7 @@ def _by_windows(objective: Any, length: Any) -> Any:
     return jax.lax.scan(run, lifetimes.start(PARAMS, KEY, length), length=WINDOWS)[1]
 
 
-@functools.partial(jax.jit, compiler_options=QUICK)
+@jax.jit
 def _predictions() -> Any:
     """The task, and predictions [T, B, classes] by a plain loop."""
     task_key, state_key = jax.random.split(KEY)
@@ -90,7 +89,7 @@ def test_a_window_by_hand():
 
 def test_whole_lifetimes_agree():
     task, logits = _predictions()
-    loss, metrics = jax.jit(_lifetimes(OnlineMean()).loss, compiler_options=QUICK)(PARAMS, KEY)
+    loss, metrics = jax.jit(_lifetimes(OnlineMean()).loss)(PARAMS, KEY)
     np.testing.assert_allclose(loss, OnlineMean().loss(logits, task), rtol=1e-5)
     _, _, by_windows = _by_windows(OnlineMean(), LENGTH)
     np.testing.assert_array_equal(metrics["accuracy_curve"], by_windows["accuracy_curve"][-1])
