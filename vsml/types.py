@@ -14,3 +14,6 @@ Params = Any
 State = Any
 """What a learner carries through a lifetime, V_L and messages in flight: a pytree of arrays."""
 Metrics = dict[str, Array]
+
+MESSAGES = "messages"
+"""Name, for rematerialisation, of what sub-RNNs sent, reduced at the neurons: small, and dear to make again."""

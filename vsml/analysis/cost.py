@@ -15,7 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-FREE = {"reshape", "broadcast_in_dim", "squeeze", "expand_dims", "slice", "transpose", "convert_element_type", "copy"}
+FREE = {
+    *("reshape", "broadcast_in_dim", "squeeze", "expand_dims", "transpose", "convert_element_type", "copy"),
+    *("slice", "dynamic_slice", "dynamic_update_slice", "concatenate", "split", "name"),
+}
 """Primitives that move or rename numbers without arithmetic."""
 
 

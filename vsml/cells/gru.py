@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from vsml.cells.gates import opened, tanh_gates
 from vsml.cells.heads import heard_columns, init_heads, linear
 from vsml.cells.vector import VectorCell
 from vsml.types import Array, Key, Params, State
@@ -47,7 +48,8 @@ class GRU(VectorCell):
             weights = heard_columns(layer["w"], self.size, forward_in.shape[0], backward_in.shape[0])
             return weights @ jnp.concatenate([vector, forward_in, backward_in]) + layer["b"][:, None]
 
-        u, r = jnp.split(product(params["gates"], state["s"]), 2)
-        keep = jax.nn.sigmoid(u + self.gate_offset)
-        candidate = jnp.tanh(product(params["candidate"], jax.nn.sigmoid(r) * state["s"]))
-        return {"s": keep * state["s"] + (1 - keep) * candidate}
+        halves = {"w": 0.5 * params["gates"]["w"], "b": 0.5 * params["gates"]["b"]}
+        halves["b"] += jnp.repeat(jnp.array([0.5, 0.0]) * self.gate_offset, self.size)
+        u, r = tanh_gates(product(halves, state["s"]), 2)
+        candidate = jnp.tanh(product(params["candidate"], opened(r) * state["s"]))
+        return {"s": opened(u) * state["s"] + opened(-u) * candidate}

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from vsml.sparsity.base import Reduce
-from vsml.types import Array, Key, Params
+from vsml.types import MESSAGES, Array, Key, Params
 
 LAYER_NORM_EPSILON = 1e-5
 
@@ -60,7 +61,7 @@ def reduced_message(head: Params, output: Array, reduce: Reduce) -> Array:
       [sent, neurons].
     """
     if "scale" not in head:
-        return head["w"] @ reduce(output) + jnp.outer(head["b"], jnp.asarray(reduce.total))
+        return head["w"] @ checkpoint_name(reduce(output), MESSAGES) + jnp.outer(head["b"], jnp.asarray(reduce.total))
     message = head["w"] @ output + head["b"][:, None]
     mean = jnp.mean(message, axis=0, keepdims=True)
     variance = jnp.mean(jnp.square(message - mean), axis=0, keepdims=True)

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from vsml.cells.base import Cell
+from vsml.cells.gates import opened, scaled_product, tanh_gates
 from vsml.cells.heads import heard_columns, init_heads, linear, reduced_message
 from vsml.cells.vector import partly_random
 from vsml.errors import UserError
@@ -61,10 +62,12 @@ class LSTM(Cell):
         # move four times as many numbers.
         inputs = jnp.concatenate([state["h"], forward_in, backward_in])
         weights = heard_columns(params["gates"]["w"], self.size, forward_in.shape[0], backward_in.shape[0])
-        i, g, f, o = jnp.split(weights @ inputs + params["gates"]["b"][:, None], 4)
-        write = jax.nn.sigmoid(i - self.gate_offset) * jnp.tanh(g)
-        memory = jax.nn.sigmoid(f + self.gate_offset) * state["c"] + write
-        return {"h": jax.nn.sigmoid(o) * jnp.tanh(memory), "c": memory}
+        halves = jnp.repeat(jnp.array([0.5, 1.0, 0.5, 0.5]), self.size)  # of i, g, f, o
+        offset = jnp.repeat(jnp.array([-0.5, 0.0, 0.5, 0.0]) * self.gate_offset, self.size)
+        bias = halves * params["gates"]["b"] + offset
+        i, g, f, o = tanh_gates(scaled_product(halves, weights, inputs) + bias[:, None], 4)
+        memory = opened(f) * state["c"] + opened(i) * g
+        return {"h": opened(o) * jnp.tanh(memory), "c": memory}
 
     def messages(
         self, params: Params, state: State, forward_in: Array, backward_in: Array, forward: Reduce, backward: Reduce

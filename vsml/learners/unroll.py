@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vsml.learners.base import Learner
-from vsml.types import Array, Params, State
+from vsml.types import MESSAGES, Array, Params, State
 
 
 def auto_segment(length: int) -> int:
@@ -42,7 +42,7 @@ def unroll(
     if segment is None:
         return jax.lax.scan(example, state, (x, y))
 
-    example = jax.checkpoint(example)
+    example = jax.checkpoint(example, policy=jax.checkpoint_policies.save_only_these_names(MESSAGES))
     length = x.shape[0]
     if segment >= length:
         return jax.lax.scan(example, state, (x, y))

@@ -12,6 +12,7 @@ messages of a place come from what itself made of it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vsml.cells.base import Cell
+from vsml.learners.blocks import in_blocks
 from vsml.sparsity.base import Reduce, Wiring
 from vsml.types import Array, Params, State
 
@@ -59,15 +61,26 @@ def visit(
 def _visit(
     cell: Cell, params: Params, wiring: Wiring, state: State, forward_in: Array, backward_in: Array, micro_ticks: int
 ) -> tuple[State, Array, Array]:
-    state, sender = _tick(
-        lambda at_sites: cell.update(params, at_sites, forward_in, backward_in),
-        state,
-        wiring.places,
-        micro_ticks,
-        cell.sends_before_update,
-    )
+    if wiring.places == 1 and not cell.sends_before_update:
+        state = in_blocks(partial(_ticks, cell, micro_ticks), params, state, (forward_in, backward_in))
+        sender = state
+    else:
+        state, sender = _tick(
+            lambda at_sites: cell.update(params, at_sites, forward_in, backward_in),
+            state,
+            wiring.places,
+            micro_ticks,
+            cell.sends_before_update,
+        )
     sent = cell.messages(params, sender, forward_in, backward_in, wiring.reduce_forward, wiring.reduce_backward)
     return state, *sent
+
+
+def _ticks(cell: Cell, micro_ticks: int, params: Params, state: State, heard: tuple[Array, Array]) -> State:
+    """The state after micro ticks on messages that stay the same."""
+    for _ in range(micro_ticks):
+        state = cell.update(params, state, *heard)
+    return state
 
 
 def _visit_by_set(

@@ -92,8 +92,10 @@ class ES(MetaOptimizer):
         def pair(key: Key) -> tuple[Array, Metrics]:
             lifetime_key, noise_key = jax.random.split(key)
             noise = noise_like(noise_key, params)
-            halves = jax.vmap(lambda scale: lifetimes.loss(shifted(params, noise, scale), lifetime_key))
-            losses, metrics = halves(sigma * jnp.array([1.0, -1.0]))
+            losses, metrics = self.for_each(
+                lambda scale: lifetimes.loss(shifted(params, noise, scale), lifetime_key),
+                sigma * jnp.array([1.0, -1.0]),
+            )
             return losses, mean_over_members(metrics)
 
         def pull(key: Key, slope: Array) -> Params:

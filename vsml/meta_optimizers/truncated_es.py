@@ -20,10 +20,7 @@ import optax
 from vsml.meta_optimizers.base import EstimatorState, Lifetimes, Population, Progress, mean_over_members
 from vsml.meta_optimizers.es import check_sigma, noise_like, shifted, sigma_at
 from vsml.meta_optimizers.truncation import Truncated, end_where
-from vsml.types import Array, Key, Metrics, Params
-
-HALVES = Progress(key=None, state=0, position=None, length=None, accuracy_curve=0)  # pyright: ignore[reportArgumentType]
-"""The axis along which both halves of a pair lie; they live the same lifetime."""
+from vsml.types import Array, Key, Metrics, Params, State
 
 
 class Pair(NamedTuple):
@@ -73,11 +70,15 @@ class TruncatedES(Truncated):
             progress, renewed = self.renew(pair.progress, lifetime_key, lifetimes)
             noise = noise_like(noise_key, params)
 
-            def half(scale: Array, progress: Progress) -> tuple[Array, tuple[Progress, Metrics]]:
-                return lifetimes.run(shifted(params, noise, scale), progress, window)
+            def half(scale: Array, state: State, curve: Array) -> tuple[Array, tuple[Progress, Metrics]]:
+                own = progress._replace(state=state, accuracy_curve=curve)
+                return lifetimes.run(shifted(params, noise, scale), own, window)
 
-            halves = jax.vmap(half, in_axes=(0, HALVES), out_axes=(0, (HALVES, 0)))
-            losses, (progress, metrics) = halves(sigma * jnp.array([1.0, -1.0]), progress)
+            losses, (lived, metrics) = self.for_each(
+                half, sigma * jnp.array([1.0, -1.0]), progress.state, progress.accuracy_curve
+            )
+            # Both live the same lifetime.
+            progress = lived._replace(key=lived.key[0], position=lived.position[0], length=lived.length[0])
             before = jax.tree.map(lambda leaf: jnp.where(renewed, 0, leaf), pair.accumulated)
             accumulated, direction = self.accumulate(before, jax.tree.map(lambda e: e / sigma, noise))
             slope = (losses[0] - losses[1]) / 2

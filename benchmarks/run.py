@@ -1,0 +1,305 @@
+"""How fast meta-training is here: beside the plain twin and beside what the machine could do.
+
+    python benchmarks/run.py [--quick] [--json FILE] [--only ceilings,steps,slopes,start]
+
+Every figure is the median of several runs; what is compared runs in turn in one process. A *tick* is one state update
+of one sub-RNN. docs/performance.md says how to read the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from plain import PlainVSML
+
+from vsml import config
+from vsml.experiment import Experiment
+from vsml.learners.vsml import VSML
+from vsml.meta_optimizers.base import EstimatorState, Lifetimes, Population, mean_over_members
+from vsml.meta_optimizers.bptt import BPTT
+from vsml.training.meta_step import build_meta_step, init_estimator, init_state
+from vsml.training.parallel import AXIS, Parallel
+from vsml.types import Key, Metrics, Params
+
+SIZES = {"64": "sources.Random.image_shape=[8,8,1]", "784": "sources.Random.image_shape=[28,28,1]"}
+NOISE = (
+    "tasks.Classification.source=@sources.Random",
+    "sources.Random.num_examples=512",
+    "tasks.Classification.transforms=[]",
+    "EVALUATORS=[]",
+)
+ESTIMATORS = {
+    "ES": ["recipes/paper/from_scratch_es.gin"],
+    "PES": ["recipes/paper/from_scratch_es.gin", "meta_optimizers/pes.gin"],
+    "BPTT": ["recipes/paper/from_scratch_bptt.gin", "cells.LSTM.layer_norm=False"],
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class PlainBPTT(BPTT):
+    """Backprop that keeps everything of all examples."""
+
+    def gradient(
+        self, params: Params, state: EstimatorState, population: Population, lifetimes: Lifetimes
+    ) -> tuple[Params, EstimatorState, Metrics]:
+        def member(key: Key) -> tuple[Params, Metrics]:
+            return jax.grad(lambda p: lifetimes.loss(p, key), has_aux=True)(params)
+
+        gradient, metrics = mean_over_members(self.for_each(member, population.keys))
+        return gradient, state, metrics
+
+
+def experiment(estimator: str, inputs: str, *overrides: str) -> Experiment:
+    """The paper's setting on noise of the shape of digits or of MNIST."""
+    recipe, *more = ESTIMATORS[estimator]
+    return config.load(recipe, [*more, *NOISE, SIZES[inputs], *overrides]).build()
+
+
+def plain_twin(real: Experiment) -> Experiment:
+    """The same experiment as one would write it first: nested vmap over sub-RNNs, vmap over lifetimes."""
+    learner = PlainVSML(**{field.name: getattr(real.learner, field.name) for field in dataclasses.fields(VSML)})
+    estimator = dataclasses.replace(real.meta_optimizer, chunk=real.population)
+    if isinstance(estimator, BPTT):
+        estimator = PlainBPTT(chunk=real.population)
+    return dataclasses.replace(real, learner=learner, meta_optimizer=estimator)
+
+
+class Step:
+    """A compiled meta-step and what it works on."""
+
+    def __init__(self, of: Experiment, devices: int):
+        self.experiment = of
+        parallel = Parallel("shard_map", jax.devices()[:devices])
+        data = of.load()
+        state = init_state(of)
+        estimator = init_estimator(of, state.params, data)
+        self._data = parallel.replicate(jax.device_get(data))
+        self._carry = parallel.replicate(jax.device_get(state)), parallel.spread(jax.device_get(estimator))
+        whole, member = PartitionSpec(), PartitionSpec(AXIS)
+        step = jax.shard_map(
+            build_meta_step(of, devices),
+            mesh=Mesh(np.asarray(parallel.devices), (AXIS,)),
+            in_specs=(whole, member, whole),
+            out_specs=(whole, member, whole),
+            check_vma=False,
+        )
+        began = time.perf_counter()
+        self._program = jax.jit(step, donate_argnums=(0, 1)).lower(*self._carry, self._data).compile()
+        self.compile_seconds = time.perf_counter() - began
+        analysis = self._program.memory_analysis()
+        self.planned_mib = analysis.temp_size_in_bytes / 2**20 if analysis else float("nan")
+        self.loss = self.run()
+
+    def run(self) -> float:
+        """One meta-step; its loss."""
+        *self._carry, metrics = jax.block_until_ready(self._program(*self._carry, self._data))
+        return float(metrics["loss"])
+
+    @property
+    def lifetimes(self) -> int:
+        """Lifetimes per meta-step."""
+        return self.experiment.population * (1 if isinstance(self.experiment.meta_optimizer, BPTT) else 2)
+
+    @property
+    def ticks(self) -> int:
+        """Updates of sub-RNNs per meta-step; of a windowed estimator those of one window."""
+        spec, learner = self.experiment.spec, self.experiment.learner
+        assert isinstance(learner, VSML)
+        examples = getattr(self.experiment.meta_optimizer, "window", None) or spec.length
+        return self.lifetimes * examples * spec.num_inputs * spec.num_classes * learner.micro_ticks
+
+
+def seconds(runs: int, *functions: Callable[[], Any]) -> list[list[float]]:
+    """Times of each function, which run in turn."""
+    times: list[list[float]] = [[] for _ in functions]
+    for function in functions:
+        function()
+    for _ in range(runs):
+        for function, own in zip(functions, times, strict=True):
+            began = time.perf_counter()
+            function()
+            own.append(time.perf_counter() - began)
+    return times
+
+
+def spread(times: Sequence[float]) -> str:
+    """Median and range."""
+    return f"{statistics.median(times):.3f} ({min(times):.3f} to {max(times):.3f})"
+
+
+def ceilings(runs: int) -> dict[str, float]:
+    """What one core does at best: products in the shape of the gates, tanh, and copies, all within the cache."""
+    repeats, units = 200, 1960
+    weights, inputs = jnp.ones((18, 64)) * 0.01, jnp.ones((18, units)) * 0.01
+    gates = jnp.ones((64, units)) * 0.01
+
+    def repeated(function: Callable[[Any], Any], start: Any) -> Callable[[], Any]:
+        def run(value: Any) -> Any:
+            return jax.lax.fori_loop(0, repeats, lambda _, v: function(v), value)
+
+        program = jax.jit(run).lower(start).compile()
+        return lambda: jax.block_until_ready(program(start))
+
+    def product(x: Any) -> Any:
+        z = jax.lax.dot_general(weights, x, (((0,), (0,)), ((), ())))
+        return x + z[:18] * 1e-9
+
+    large = jnp.ones((1024, 1024)) * 1e-3
+    functions = {
+        "product": repeated(product, inputs),
+        "tanh": repeated(jnp.tanh, gates),
+        "copy": repeated(lambda z: z + 1.0, jnp.ones((1 << 22,))),
+        "large": repeated(lambda z: z @ large, large),
+    }
+    median = {
+        name: statistics.median(own) / repeats
+        for name, own in zip(functions, seconds(runs, *functions.values()), strict=True)
+    }
+    return {
+        "gate_product_gflops": 2 * 64 * 18 * units / median["product"] / 1e9,
+        "large_product_gflops": 2 * 1024**3 / median["large"] / 1e9,
+        "tanh_per_second_g": gates.size / median["tanh"] / 1e9,
+        "copy_gb_per_second": 2 * 4 * (1 << 22) / median["copy"] / 1e9,
+    }
+
+
+def bound(ceiling: dict[str, float]) -> float:
+    """Millions of forward ticks per second and core, were there nothing but products and tanh: N = 16, two channels."""
+    nanoseconds = 2 * 64 * 18 / ceiling["gate_product_gflops"] + 5 * 16 / ceiling["tanh_per_second_g"]
+    return 1e3 / nanoseconds
+
+
+def meta_steps(runs: int, quick: bool, devices: int, ceiling: dict[str, float] | None) -> list[dict[str, Any]]:
+    """Meta-steps beside those of the plain twin."""
+    cases = [("ES", "784", 100, 8), ("ES", "64", 100, 8), ("BPTT", "784", 100, 8), ("BPTT", "64", 100, 8)]
+    if not quick:
+        cases += [("PES", "784", 100, 8), ("ES", "64", 500, 64), ("ES", "64", 100, 1024), ("BPTT", "784", 500, 2)]
+    rows = []
+    for estimator, inputs, length, population in cases:
+        real = experiment(estimator, inputs, f"LENGTH={length}", f"POPULATION={population}")
+        ours, plain = Step(real, devices), Step(plain_twin(real), devices)
+        assert abs(ours.loss - plain.loss) < 1e-4, (ours.loss, plain.loss)
+        own, other = seconds(runs, ours.run, plain.run)
+        median = statistics.median(own)
+        rows.append(
+            {
+                "case": f"{estimator} {inputs}->10, T={length}, population {population}",
+                "seconds": own,
+                "plain_seconds": other,
+                "ratio": statistics.median(other) / median,
+                "mticks_per_second": ours.ticks / median / 1e6,
+                "lifetimes_per_second": ours.lifetimes / median,
+                "planned_mib": ours.planned_mib,
+                "plain_planned_mib": plain.planned_mib,
+                "compile_seconds": ours.compile_seconds,
+                "of_bound": ours.ticks / median / 1e6 / devices / bound(ceiling)
+                if ceiling and estimator != "BPTT"
+                else None,
+            }
+        )
+        row = rows[-1]
+        share = f"{row['of_bound']:.0%}" if row["of_bound"] else "-"
+        print(
+            f"| {row['case']} | {spread(own)} | {row['mticks_per_second']:.1f} | {row['lifetimes_per_second']:.1f} | "
+            f"{row['ratio']:.2f} | {row['planned_mib']:.0f} / {row['plain_planned_mib']:.0f} | "
+            f"{row['compile_seconds']:.1f} | {share} |",
+            flush=True,
+        )
+    return rows
+
+
+def slopes(runs: int) -> dict[str, float]:
+    """Slope of log time over log size, on one device, and the speed-up of a second one."""
+    found = {}
+    axes = {
+        "T": [("64", f"LENGTH={n}", "POPULATION=4") for n in (25, 100, 400)],
+        "population": [("64", "LENGTH=50", f"POPULATION={n}") for n in (4, 16, 64)],
+        "sub-RNNs": [
+            ("784", "LENGTH=25", "POPULATION=2", f"sources.Random.image_shape=[{n},28,1]") for n in (7, 28, 112)
+        ],
+    }
+    for name, points in axes.items():
+        steps = [Step(experiment("ES", inputs, *rest), 1) for inputs, *rest in points]
+        medians = [statistics.median(own) for own in seconds(runs, *(step.run for step in steps))]
+        found[name] = float(np.polyfit(np.log([step.ticks for step in steps]), np.log(medians), 1)[0])
+    one, two = (Step(experiment("ES", "784", "LENGTH=50", "POPULATION=8"), n) for n in (1, 2))
+    alone, both = (statistics.median(own) for own in seconds(runs, one.run, two.run))
+    found["two devices"] = alone / both
+    for name, value in found.items():
+        print(f"| {name} | {value:.2f} |", flush=True)
+    return found
+
+
+def start(runs: int) -> dict[str, list[float]]:
+    """Seconds from `vsml train` to the end of its first meta-step, without and with compiled programs at hand."""
+    times: dict[str, list[float]] = {"cold": [], "warm": []}
+    words = ["recipes/quickstart.gin", "STEPS=1", "EVALUATORS=[]"]
+    for _ in range(runs):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in times:
+                began = time.perf_counter()
+                subprocess.run(
+                    [sys.executable, "-m", "vsml", "train", *words, "--run_dir", f"{folder}/{name}"],
+                    env={**os.environ, "JAX_COMPILATION_CACHE_DIR": f"{folder}/compiled"},
+                    check=True,
+                    capture_output=True,
+                )
+                times[name].append(time.perf_counter() - began)
+    for name, own in times.items():
+        print(f"| {name} | {spread(own)} |", flush=True)
+    return times
+
+
+def main() -> None:
+    """Prints the tables and writes them as JSON."""
+    parser = argparse.ArgumentParser(description="How fast meta-training is here.")
+    parser.add_argument("--quick", action="store_true", help="four sizes instead of eight")
+    parser.add_argument("--json", type=Path, help="file to write")
+    parser.add_argument("--runs", type=int, default=5, help="of which the median is shown")
+    parser.add_argument("--only", default="ceilings,steps,slopes,start", help="parts, comma-separated")
+    arguments = parser.parse_args()
+    parts = arguments.only.split(",")
+    if jax.default_backend() == "cpu" and len(jax.devices()) == 1:
+        os.environ["JAX_NUM_CPU_DEVICES"] = "2"
+        os.execv(sys.executable, [sys.executable, *sys.argv])
+    devices = min(2, len(jax.devices()))
+    result: dict[str, Any] = {"jax": jax.__version__, "device": jax.devices()[0].device_kind, "devices": devices}
+    if "ceilings" in parts:
+        result["ceilings"] = ceilings(arguments.runs)
+        print("\n| one core | |\n|---|---|")
+        for name, value in result["ceilings"].items():
+            print(f"| {name} | {value:.1f} |", flush=True)
+        print(f"| forward bound, M ticks/s | {bound(result['ceilings']):.1f} |", flush=True)
+    if "steps" in parts:
+        print(
+            "\n| case | s per meta-step | M ticks/s | lifetimes/s | times plain | MiB / plain | compile s | of bound |"
+            "\n|---|---|---|---|---|---|---|---|"
+        )
+        result["steps"] = meta_steps(arguments.runs, arguments.quick, devices, result.get("ceilings"))
+    if "slopes" in parts:
+        print("\n| slope of time over size; gain of two devices | |\n|---|---|")
+        result["slopes"] = slopes(arguments.runs)
+    if "start" in parts:
+        print("\n| from `vsml train` to the first meta-step | s |\n|---|---|")
+        result["start"] = start(min(3, arguments.runs))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
