@@ -169,10 +169,22 @@ def _one_device_per_core() -> None:
         jax.config.update("jax_num_cpu_devices", cores)
 
 
+def _keep_compiled() -> None:
+    """Compiled programs are kept in the user's cache folder: a second run of an experiment starts at once.
+
+    JAX_COMPILATION_CACHE_DIR names another folder, and none where it is empty.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        import pooch
+
+        jax.config.update("jax_compilation_cache_dir", str(pooch.os_cache("vsml") / "compiled"))
+
+
 def _train(arguments: Arguments) -> int:
     if not arguments.words and not arguments.flags["gin_file"].value:
         raise UserError("train needs a recipe, such as `vsml train recipes/quickstart.gin`; `vsml recipes` lists them")
     _one_device_per_core()
+    _keep_compiled()
     from vsml import config as configs
     from vsml.training import distributed, trainer
 
@@ -205,6 +217,7 @@ def _eval(arguments: Arguments) -> int:
     if not arguments.words:
         raise UserError("eval needs the directory of a run, such as `vsml eval runs/quickstart`")
     _one_device_per_core()
+    _keep_compiled()
     from vsml.training import meta_test, trainer
 
     checkpoint = arguments.flags["checkpoint"].value
@@ -231,6 +244,7 @@ def _sweep(arguments: Arguments) -> int:
         raise UserError(f"{asked[0]} and {asked[1]} exclude each other: give one of them")
     if values["index"].value is not None:
         _one_device_per_core()
+        _keep_compiled()
     from vsml import sweep as sweeps
 
     sweep = sweeps.load(arguments.words[0], _overrides(arguments))
