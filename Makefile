@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow lint constraints clean
+.PHONY: help train test test-slow bench lint constraints clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test: $(INSTALLED)  ## run the tests, without those that learn for minutes
 
 test-slow: $(INSTALLED)  ## run the tests that learn for minutes
 	$(BIN)/python -m pytest -m slow -o faulthandler_timeout=3600 $(ARGS)
+
+bench: $(INSTALLED)  ## measure meta-steps beside a plain twin and the machine's ceilings; takes minutes and a quiet machine
+	$(BIN)/python benchmarks/run.py $(ARGS)
 
 lint: $(INSTALLED)  ## check style, formatting and types
 	$(BIN)/ruff check .

@@ -111,6 +111,11 @@ class Step:
         return float(metrics["loss"])
 
     @property
+    def params(self) -> Params:
+        """Meta-parameters after the meta-steps so far."""
+        return self._carry[0].params
+
+    @property
     def lifetimes(self) -> int:
         """Lifetimes per meta-step."""
         return self.experiment.population * (1 if isinstance(self.experiment.meta_optimizer, BPTT) else 2)

@@ -137,11 +137,11 @@ def test_the_number_of_devices_that_the_user_chose_is_kept(monkeypatch):
 
 @pytest.mark.parametrize("off", [False, True])
 def test_compiled_programs_are_kept_for_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, off: bool):
-    environment = {"XDG_CACHE_HOME": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     if not off:
         monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")  # the tests keep nothing
     arguments = ("train", *TINY, *NO_EVALUATORS, "STEPS=1", "--run_dir", str(tmp_path / "run"))
-    assert finish(start(*arguments, **environment)).code == 0
+    started = start(*arguments, XDG_CACHE_HOME=str(tmp_path), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0")
+    assert finish(started).code == 0
     assert bool(list((tmp_path / "vsml" / "compiled").glob("*-cache"))) != off
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 
 from vsml.errors import UserError
 from vsml.types import Array, Key, Metrics, Params, State
@@ -115,9 +116,28 @@ class MetaOptimizer(ABC):
 
     def for_each(self, member: Callable[..., Any], *trees: Any) -> Any:
         """`member` of every row of trees with leaves [members, ...], stacked likewise; `chunk` of them at a time."""
+        return jax.lax.map(lambda rows: member(*rows), trees, batch_size=self._at_once(trees))
+
+    def mean_of_each(self, member: Callable[..., Any], *trees: Any) -> Any:
+        """The mean over rows of what `for_each` gives, summed on the way: no member's own outcome is kept."""
+        size, chunk = jax.tree.leaves(trees)[0].shape[0], self._at_once(trees)
+        whole = size - size % chunk
+
+        def more(so_far: Any, rows: Any) -> tuple[Any, None]:
+            outcomes = jax.vmap(member)(*rows)
+            return jax.tree.map(lambda total, leaf: total + leaf.sum(axis=0), so_far, outcomes), None
+
+        shapes = jax.eval_shape(member, *jax.tree.map(lambda leaf: leaf[0], trees))
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        chunks = jax.tree.map(lambda leaf: leaf[:whole].reshape(-1, chunk, *leaf.shape[1:]), trees)
+        summed, _ = jax.lax.scan(more, nothing, chunks)
+        if whole < size:
+            summed, _ = more(summed, jax.tree.map(lambda leaf: leaf[whole:], trees))
+        return jax.tree.map(lambda leaf: leaf / size, summed)
+
+    def _at_once(self, trees: Any) -> int:
         size = jax.tree.leaves(trees)[0].shape[0]
-        chunk = self.chunk or (1 if jax.default_backend() == "cpu" else size)
-        return jax.lax.map(lambda rows: member(*rows), trees, batch_size=min(chunk, size))
+        return min(self.chunk or (1 if jax.default_backend() == "cpu" else size), size)
 
     def init_shared(self, params: Params, keys: Key) -> Any:
         """The shared part of the state before the first meta-step; `keys` are those of `init_members`."""

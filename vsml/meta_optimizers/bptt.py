@@ -15,7 +15,7 @@ import jax
 import optax
 
 from vsml.errors import UserError
-from vsml.meta_optimizers.base import EstimatorState, Lifetimes, MetaOptimizer, Population, mean_over_members
+from vsml.meta_optimizers.base import EstimatorState, Lifetimes, MetaOptimizer, Population
 from vsml.types import Key, Metrics, Params
 
 
@@ -63,5 +63,5 @@ class BPTT(MetaOptimizer):
             gradient, metrics = jax.grad(lambda p: lifetimes.loss(p, key, segment), has_aux=True)(params)
             return clip_to(self.clip, gradient), metrics
 
-        gradient, metrics = mean_over_members(self.for_each(member, population.keys))
+        gradient, metrics = self.mean_of_each(member, population.keys)
         return gradient, state, metrics

@@ -105,8 +105,8 @@ class ES(MetaOptimizer):
         losses, metrics = self.for_each(pair, population.keys)
         scores = self._shaped(losses, population)
         slopes = (scores[:, 0] - scores[:, 1]) / (2 * sigma)
-        gradient = self.for_each(pull, population.keys, slopes)
-        return mean_over_members(gradient), state, mean_over_members(metrics)
+        gradient = self.mean_of_each(pull, population.keys, slopes)
+        return gradient, state, mean_over_members(metrics)
 
     def _shaped(self, losses: Array, population: Population) -> Array:
         """The losses [members, 2] of the pairs on this device, as they count."""
