@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
-from plain import PlainVSML
+from plain_vsml import PlainVSML
 
 from vsml import config
 from vsml.experiment import Experiment
