@@ -12,7 +12,6 @@ messages of a place come from what itself made of it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -62,8 +61,11 @@ def _visit(
     cell: Cell, params: Params, wiring: Wiring, state: State, forward_in: Array, backward_in: Array, micro_ticks: int
 ) -> tuple[State, Array, Array]:
     if wiring.places == 1 and not cell.sends_before_update:
-        state = in_blocks(partial(_ticks, cell, micro_ticks), params, state, (forward_in, backward_in))
-        sender = state
+
+        def ticks(params: Params, state: State, heard: tuple[Array, Array]) -> State:
+            return _tick(lambda alone: cell.update(params, alone, *heard), state, 1, micro_ticks, False)[0]
+
+        state = sender = in_blocks(ticks, params, state, (forward_in, backward_in))
     else:
         state, sender = _tick(
             lambda at_sites: cell.update(params, at_sites, forward_in, backward_in),
@@ -74,13 +76,6 @@ def _visit(
         )
     sent = cell.messages(params, sender, forward_in, backward_in, wiring.reduce_forward, wiring.reduce_backward)
     return state, *sent
-
-
-def _ticks(cell: Cell, micro_ticks: int, params: Params, state: State, heard: tuple[Array, Array]) -> State:
-    """The state after micro ticks on messages that stay the same."""
-    for _ in range(micro_ticks):
-        state = cell.update(params, state, *heard)
-    return state
 
 
 def _visit_by_set(
