@@ -24,7 +24,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
 from plain_vsml import PlainVSML
 
 from vsml import config
@@ -33,7 +32,7 @@ from vsml.learners.vsml import VSML
 from vsml.meta_optimizers.base import EstimatorState, Lifetimes, Population, mean_over_members
 from vsml.meta_optimizers.bptt import BPTT
 from vsml.training.meta_step import build_meta_step, init_estimator, init_state
-from vsml.training.parallel import AXIS, Parallel
+from vsml.training.parallel import Parallel
 from vsml.types import Key, Metrics, Params
 
 SIZES = {"64": "sources.Random.image_shape=[8,8,1]", "784": "sources.Random.image_shape=[28,28,1]"}
@@ -90,16 +89,8 @@ class Step:
         estimator = init_estimator(of, state.params, data)
         self._data = parallel.replicate(jax.device_get(data))
         self._carry = parallel.replicate(jax.device_get(state)), parallel.spread(jax.device_get(estimator))
-        whole, member = PartitionSpec(), PartitionSpec(AXIS)
-        step = jax.shard_map(
-            build_meta_step(of, devices),
-            mesh=Mesh(np.asarray(parallel.devices), (AXIS,)),
-            in_specs=(whole, member, whole),
-            out_specs=(whole, member, whole),
-            check_vma=False,
-        )
         began = time.perf_counter()
-        self._program = jax.jit(step, donate_argnums=(0, 1)).lower(*self._carry, self._data).compile()
+        self._program = parallel.program(build_meta_step(of, devices), *self._carry, self._data)
         self.compile_seconds = time.perf_counter() - began
         analysis = self._program.memory_analysis()
         self.planned_mib = analysis.temp_size_in_bytes / 2**20 if analysis else float("nan")

@@ -24,7 +24,6 @@ class Dynamics:
     pay: float = 2.0
     curvature: float = 0.0
     luck: float = 0.0
-    auto_segment: int = 1
 
     def start(self, params: Any, key: Any, length: Any) -> Progress:
         state = jnp.full_like(params, jnp.nan)  # at position 0 it must not matter
@@ -35,6 +34,9 @@ class Dynamics:
             jnp.asarray(length),
             jnp.full(self.length, jnp.nan),
         )
+
+    def auto_segment(self, at_once: int) -> int:
+        return at_once
 
     def run(self, params: Any, progress: Any, window: int, segment: int | None = None) -> Any:
         fresh = self.luck * jax.random.normal(jax.random.wrap_key_data(progress.key), params.shape)

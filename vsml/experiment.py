@@ -12,6 +12,7 @@ from vsml.evaluation.base import Evaluator
 from vsml.learners.base import Learner
 from vsml.meta_optimizers import MetaOptimizer, Truncated
 from vsml.objectives import LinearObjective, Objective
+from vsml.precision import Precision
 from vsml.tasks.base import TaskDistribution, TaskSpec
 from vsml.tasks.mixture import Mixture
 
@@ -39,6 +40,8 @@ class Experiment:
       seed: of everything random.
       evaluators: run with V_M frozen at the end of meta-training.
       parallel: how the population is spread over devices; both give the same numbers.
+      precision: of matrix products, in meta-training and evaluation: `float32` is exact on every device, `bfloat16`
+        rounds operands, which accelerators are much faster with.
       log_every: meta-steps between two entries of `metrics.jsonl` and TensorBoard.
       plot_every: meta-steps between two learning-curve images and histograms of V_M in TensorBoard.
       checkpoint_every: meta-steps between two checkpoints.
@@ -56,6 +59,7 @@ class Experiment:
     seed: int = 0
     evaluators: tuple[Evaluator, ...] = ()
     parallel: Literal["pmap", "shard_map"] = "pmap"
+    precision: Precision = "float32"
     log_every: int = 10
     plot_every: int = 100
     checkpoint_every: int = 100

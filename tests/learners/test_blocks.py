@@ -12,7 +12,6 @@ import pytest
 
 from vsml.cells import GRU, LSTM
 from vsml.cells.base import Cell
-from vsml.cells.gates import opened, scaled_product, tanh_gates
 from vsml.learners import blocks
 
 CELLS: dict[str, Cell] = {"LSTM": LSTM(size=3), "GRU": GRU(size=3)}
@@ -62,20 +61,3 @@ def test_equal_all_at_once_forward_and_backward(cell: Cell, lifetimes: int | Non
         return jax.jit(run if lifetimes is None else jax.vmap(run))(*trees)
 
     assert_close(value_and_slopes(partial(blocks.in_blocks, update)), value_and_slopes(update))
-
-
-def test_gates_are_logistic_functions_and_their_slopes_those_of_tanh():
-    z = jnp.linspace(-12.0, 12.0, 301)
-    np.testing.assert_allclose(opened(jnp.tanh(z / 2)), jax.nn.sigmoid(z), atol=1.2e-7)
-    inputs = jax.random.normal(jax.random.key(0), (6, 4))
-    weighed = jax.random.normal(jax.random.key(1), (6, 4))
-    split = jax.grad(lambda x: jnp.sum(weighed * jnp.concatenate(tanh_gates(x, 3))))(inputs)
-    np.testing.assert_allclose(split, jax.grad(lambda x: jnp.sum(weighed * jnp.tanh(x)))(inputs), rtol=1e-6)
-
-
-def test_a_scaled_product_is_one():
-    scale, weights, inputs = (
-        jax.random.normal(key, shape)
-        for key, shape in zip(jax.random.split(jax.random.key(0), 3), [(5,), (5, 3), (3, 7)], strict=True)
-    )
-    np.testing.assert_allclose(scaled_product(scale, weights, inputs), scale[:, None] * weights @ inputs, rtol=1e-5)

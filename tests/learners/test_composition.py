@@ -88,10 +88,11 @@ def _lifetime(learner: VSML, shape: tuple[int, ...] = (3, 4)) -> tuple[Any, Any,
 class Lifetimes:
     """The same lifetime, whatever the key."""
 
-    auto_segment = LENGTH
-
     def __init__(self, learner: VSML, *lifetime: Any) -> None:
         self.learner, self.lifetime = learner, lifetime
+
+    def auto_segment(self, at_once: int) -> int:
+        return LENGTH // at_once
 
     def loss(self, params: Any, key: Any, segment: int | None = None) -> tuple[Any, Any]:
         """The loss, and in place of metrics all that the twin is compared in."""

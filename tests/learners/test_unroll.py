@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from vsml.learners.base import Learner
-from vsml.learners.unroll import auto_segment, unroll
+from vsml.learners.unroll import KEPT, auto_segment, unroll
 from vsml.tasks.base import TaskSpec
 
 LENGTH = 10
@@ -75,5 +75,10 @@ def test_segments_change_nothing(segment):
 
 
 @pytest.mark.parametrize(("length", "segment"), [(1, 1), (2, 1), (10, 3), (100, 10), (500, 22), (2_000, 45)])
-def test_auto_segment_is_about_the_square_root(length, segment):
-    assert auto_segment(length) == segment
+def test_auto_segment_is_about_the_square_root_where_states_are_large(length, segment):
+    assert auto_segment(length, state_bytes=KEPT) == segment
+
+
+def test_auto_segment_keeps_all_states_that_fit():
+    assert auto_segment(100, state_bytes=KEPT // 100) == 100
+    assert auto_segment(100, state_bytes=KEPT // 100 + 1) == 10

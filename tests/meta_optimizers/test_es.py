@@ -44,7 +44,6 @@ class Quadratic:
 
     luck: float = 1e3
     length: int = 1
-    auto_segment: int = 1
 
     def loss(self, params: Any, key: Any, segment: int | None = None) -> tuple[Any, Any]:
         a, b = _quadratic_terms()
@@ -136,7 +135,6 @@ class Cubic:
     """L = theta^3."""
 
     length: int = 1
-    auto_segment: int = 1
 
     def loss(self, params: Any, key: Any, segment: int | None = None) -> tuple[Any, Any]:
         loss = jnp.sum(params**3)

@@ -26,7 +26,6 @@ class Bowl:
     """A quadratic around what the lifetime's key draws."""
 
     length: int = 1
-    auto_segment: int = 1
 
     def loss(self, params: Any, key: Any, segment: int | None = None) -> Any:
         theta = ravel_pytree(params)[0]

@@ -120,7 +120,7 @@ def test_a_checkpoint_holds_all_that_an_estimator_carries(name, tmp_path: Path):
         (["meta_optimizers/pes.gin", "meta_optimizers.PES.window=2"], PES(window=2)),
         (["meta_optimizers/truncated_es.gin", "meta_optimizers.TruncatedES.min_length=2"], TruncatedES(min_length=2)),
         (["meta_optimizers/truncated_bptt.gin", "meta_optimizers.TruncatedBPTT.clip=1.0"], TruncatedBPTT(clip=1.0)),
-        (["meta_optimizers/bptt.gin"], BPTT(segment=5, clip=1.0)),
+        (["meta_optimizers/bptt.gin"], BPTT(clip=1.0)),
         (["meta_optimizers/es.gin", "meta_optimizers.ES.shaping=centred_rank"], ES(shaping="centred_rank")),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 
+from vsml.cells.gates import tanh
 from vsml.types import Array
 
 Activation = Literal["tanh", "relu", "gelu", "identity"]
 
 ACTIVATIONS: Mapping[Activation, Callable[[Array], Array]] = {
-    "tanh": jnp.tanh,
+    "tanh": tanh,
     "relu": jax.nn.relu,
     "gelu": jax.nn.gelu,
     "identity": lambda z: z,

@@ -30,6 +30,7 @@ from vsml.cells.base import Cell
 from vsml.cells.heads import heard_columns, truncated_normal
 from vsml.cells.vector import partly_random
 from vsml.errors import UserError
+from vsml.precision import product
 from vsml.sparsity.base import Reduce
 from vsml.types import Array, Key, Params, State
 
@@ -88,7 +89,7 @@ class Bilinear(Cell):
         return {"s": partly_random(key, self.size, units, fan_in, random_share)}
 
     def update(self, params: Params, state: State, forward_in: Array, backward_in: Array) -> State:
-        return {"s": state["s"] + params["change"] @ _products(params, state["s"], forward_in, backward_in)}
+        return {"s": state["s"] + product(params["change"].T, _products(params, state["s"], forward_in, backward_in))}
 
     def messages(
         self, params: Params, state: State, forward_in: Array, backward_in: Array, forward: Reduce, backward: Reduce
@@ -159,7 +160,7 @@ def _products(genome: Params, s: Array, forward_in: Array, backward_in: Array) -
     features = jnp.concatenate([activation, jnp.square(activation)])
     state, forward, backward = genome["state"], genome["forward"], genome["backward"]
     return (
-        (state["w"] @ s + state["b"][:, None])
-        * (heard_columns(forward["w"], 0, heard_forward, heard_forward) @ features + forward["b"][:, None])
-        * (backward["w"][:, :heard_backward] @ backward_in + backward["b"][:, None])
+        (product(state["w"].T, s) + state["b"][:, None])
+        * (product(heard_columns(forward["w"], 0, heard_forward, heard_forward).T, features) + forward["b"][:, None])
+        * (product(backward["w"][:, :heard_backward].T, backward_in) + backward["b"][:, None])
     )

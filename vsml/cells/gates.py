@@ -3,7 +3,11 @@
     sig(z) = (1 + tanh(z / 2)) / 2
 
 The halves inside are taken on the few weights and not on the many gates, so all gates are one matrix product and one
-tanh. It differs from the logistic function by rounding alone (6e-8 in single precision).
+tanh. On a CPU
+
+    tanh(x) = x P(x^2) / Q(x^2)          P, Q of degree 4, |x| cut at 8.4
+
+which is within 4e-7 of the true value, as XLA's own is within 3e-7, and takes less time.
 """
 
 from __future__ import annotations
@@ -16,13 +20,38 @@ import jax.numpy as jnp
 
 from vsml.types import Array
 
+CUT = 8.4
+ABOVE = (1.44577828e-08, 2.13797221e-05, 0.00354161422, 0.13419577, 0.999999989)
+BELOW = (8.2199321e-07, 0.000336142205, 0.0260514274, 0.467529009, 1.0)
+"""P and Q, highest power first: least maximum of the relative error, found by reweighted least squares."""
 
-def scaled_product(scale: Array, weights: Array, inputs: Array) -> Array:
-    """scale[:, None] * weights @ inputs, of shapes [n], [n, k] and [k, units].
 
-    Written as a product of columns with columns, which XLA's CPU compiler has a faster routine for.
-    """
-    return jax.lax.dot_general(scale[None, :] * weights.T, inputs, (((0,), (0,)), ((), ())))
+def opened(half: Array) -> Array:
+    """A gate, sig(z), from tanh(z / 2)."""
+    return 0.5 + 0.5 * half
+
+
+@jax.custom_jvp
+def tanh(x: Array) -> Array:
+    """tanh, elementwise."""
+    if jax.default_backend() != "cpu" or x.dtype != jnp.float32:
+        return jnp.tanh(x)
+    x = jnp.clip(x, -CUT, CUT)
+    return x * _polynomial(ABOVE, x * x) / _polynomial(BELOW, x * x)
+
+
+@tanh.defjvp
+def _tanh_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    y = tanh(*primals)
+    return y, (1 - y * y) * tangents[0]
+
+
+def _polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
+    """Horner's rule."""
+    total = jnp.full_like(x, coefficients[0])
+    for coefficient in coefficients[1:]:
+        total = total * x + coefficient
+    return total
 
 
 def tanh_gates(z: Array, count: int) -> tuple[Array, ...]:
@@ -32,7 +61,7 @@ def tanh_gates(z: Array, count: int) -> tuple[Array, ...]:
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _tanh_gates(z: Array, count: int) -> Any:
-    return tuple(jnp.split(jnp.tanh(z), count))
+    return tuple(jnp.split(tanh(z), count))
 
 
 def _forward(z: Array, count: int) -> tuple[Any, Any]:
@@ -50,8 +79,3 @@ def _backward(count: int, gates: tuple[Array, ...], slopes: tuple[Array, ...]) -
 
 
 _tanh_gates.defvjp(_forward, _backward)
-
-
-def opened(half: Array) -> Array:
-    """A gate, sig(z), from tanh(z / 2)."""
-    return 0.5 + 0.5 * half

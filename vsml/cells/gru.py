@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from vsml.cells.gates import opened, tanh_gates
+from vsml.cells.gates import opened, tanh, tanh_gates
 from vsml.cells.heads import heard_columns, init_heads, linear
 from vsml.cells.vector import VectorCell
+from vsml.precision import product
 from vsml.types import Array, Key, Params, State
 
 
@@ -44,12 +45,12 @@ class GRU(VectorCell):
         }
 
     def update(self, params: Params, state: State, forward_in: Array, backward_in: Array) -> State:
-        def product(layer: Params, vector: Array) -> Array:
+        def affine(layer: Params, vector: Array) -> Array:
             weights = heard_columns(layer["w"], self.size, forward_in.shape[0], backward_in.shape[0])
-            return weights @ jnp.concatenate([vector, forward_in, backward_in]) + layer["b"][:, None]
+            return product(weights.T, jnp.concatenate([vector, forward_in, backward_in])) + layer["b"][:, None]
 
         halves = {"w": 0.5 * params["gates"]["w"], "b": 0.5 * params["gates"]["b"]}
         halves["b"] += jnp.repeat(jnp.array([0.5, 0.0]) * self.gate_offset, self.size)
-        u, r = tanh_gates(product(halves, state["s"]), 2)
-        candidate = jnp.tanh(product(params["candidate"], opened(r) * state["s"]))
+        u, r = tanh_gates(affine(halves, state["s"]), 2)
+        candidate = tanh(affine(params["candidate"], opened(r) * state["s"]))
         return {"s": opened(u) * state["s"] + opened(-u) * candidate}

@@ -18,10 +18,11 @@ import jax
 import jax.numpy as jnp
 
 from vsml.cells.base import Cell
-from vsml.cells.gates import opened, scaled_product, tanh_gates
+from vsml.cells.gates import opened, tanh, tanh_gates
 from vsml.cells.heads import heard_columns, init_heads, linear, reduced_message
 from vsml.cells.vector import partly_random
 from vsml.errors import UserError
+from vsml.precision import product
 from vsml.sparsity.base import Reduce
 from vsml.types import Array, Key, Params, State
 
@@ -65,9 +66,9 @@ class LSTM(Cell):
         halves = jnp.repeat(jnp.array([0.5, 1.0, 0.5, 0.5]), self.size)  # of i, g, f, o
         offset = jnp.repeat(jnp.array([-0.5, 0.0, 0.5, 0.0]) * self.gate_offset, self.size)
         bias = halves * params["gates"]["b"] + offset
-        i, g, f, o = tanh_gates(scaled_product(halves, weights, inputs) + bias[:, None], 4)
+        i, g, f, o = tanh_gates(product(halves[None, :] * weights.T, inputs) + bias[:, None], 4)
         memory = opened(f) * state["c"] + opened(i) * g
-        return {"h": opened(o) * jnp.tanh(memory), "c": memory}
+        return {"h": opened(o) * tanh(memory), "c": memory}
 
     def messages(
         self, params: Params, state: State, forward_in: Array, backward_in: Array, forward: Reduce, backward: Reduce

@@ -23,6 +23,7 @@ from vsml.cells.activations import ACTIVATIONS, Activation
 from vsml.cells.heads import heard_columns, init_heads, linear
 from vsml.cells.vector import VectorCell
 from vsml.errors import UserError
+from vsml.precision import product
 from vsml.types import Array, Key, Params, State
 
 
@@ -66,9 +67,9 @@ class MLP(VectorCell):
         first, *others = params["layers"]
         inputs = jnp.concatenate([state["s"], forward_in, backward_in])
         weights = heard_columns(first["w"], self.size, forward_in.shape[0], backward_in.shape[0])
-        outputs = weights @ inputs + first["b"][:, None]
+        outputs = product(weights.T, inputs) + first["b"][:, None]
         for layer in others:
-            outputs = layer["w"] @ ACTIVATIONS[self.activation](outputs) + layer["b"][:, None]
+            outputs = product(layer["w"].T, ACTIVATIONS[self.activation](outputs)) + layer["b"][:, None]
         return {"s": self._changed(state["s"], outputs)}
 
     def _changed(self, s: Array, outputs: Array) -> Array:

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from vsml.cells.activations import ACTIVATIONS, Activation
 from vsml.cells.heads import heard_columns, init_heads, linear
 from vsml.cells.vector import VectorCell
+from vsml.precision import product
 from vsml.types import Array, Key, Params, State
 
 
@@ -44,4 +45,4 @@ class Vanilla(VectorCell):
         inputs = jnp.concatenate([state["s"], forward_in, backward_in])
         own = params["recurrent"]
         weights = heard_columns(own["w"], self.size, forward_in.shape[0], backward_in.shape[0])
-        return {"s": ACTIVATIONS[self.activation](weights @ inputs + own["b"][:, None])}
+        return {"s": ACTIVATIONS[self.activation](product(weights.T, inputs) + own["b"][:, None])}

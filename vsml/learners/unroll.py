@@ -10,10 +10,17 @@ import jax.numpy as jnp
 from vsml.learners.base import Learner
 from vsml.types import MESSAGES, Array, Params, State
 
+KEPT = 2**28
+"""Bytes of states that a differentiated unroll keeps without being asked to."""
 
-def auto_segment(length: int) -> int:
-    """The segment length that makes the memory of a differentiated unroll smallest: about the square root of T."""
-    return max(1, round(math.sqrt(length)))
+
+def auto_segment(length: int, state_bytes: int) -> int:
+    """The segment length of a differentiated unroll, unless it is chosen.
+
+    A single segment, which is fastest, where the states after all examples take no more than `KEPT`; else about the
+    square root of T, which makes their memory smallest.
+    """
+    return length if length * state_bytes <= KEPT else max(1, round(math.sqrt(length)))
 
 
 def unroll(

@@ -32,9 +32,8 @@ class Lifetimes(Protocol):
         """Examples of a lifetime, T."""
         ...
 
-    @property
-    def auto_segment(self) -> int:
-        """The segment length at which a differentiated lifetime takes least memory."""
+    def auto_segment(self, at_once: int) -> int:
+        """The segment length to choose where lifetimes are differentiated, so many at once."""
         ...
 
     def loss(self, params: Params, key: Key, segment: int | None = None) -> tuple[Array, Metrics]:
@@ -116,26 +115,33 @@ class MetaOptimizer(ABC):
 
     def for_each(self, member: Callable[..., Any], *trees: Any) -> Any:
         """`member` of every row of trees with leaves [members, ...], stacked likewise; `chunk` of them at a time."""
-        return jax.lax.map(lambda rows: member(*rows), trees, batch_size=self._at_once(trees))
+        return jax.lax.map(lambda rows: member(*rows), trees, batch_size=self.at_once(trees))
 
     def mean_of_each(self, member: Callable[..., Any], *trees: Any) -> Any:
         """The mean over rows of what `for_each` gives, summed on the way: no member's own outcome is kept."""
-        size, chunk = jax.tree.leaves(trees)[0].shape[0], self._at_once(trees)
+        return self.mean_and_each(lambda *rows: (member(*rows), ()), *trees)[0]
+
+    def mean_and_each(self, member: Callable[..., tuple[Any, Any]], *trees: Any) -> tuple[Any, Any]:
+        """For a `member` that gives a pair: the mean of the first as by `mean_of_each`, the second as by `for_each`."""
+        size, chunk = jax.tree.leaves(trees)[0].shape[0], self.at_once(trees)
         whole = size - size % chunk
 
-        def more(so_far: Any, rows: Any) -> tuple[Any, None]:
-            outcomes = jax.vmap(member)(*rows)
-            return jax.tree.map(lambda total, leaf: total + leaf.sum(axis=0), so_far, outcomes), None
+        def more(so_far: Any, rows: Any) -> tuple[Any, Any]:
+            outcomes, kept = jax.vmap(member)(*rows)
+            return jax.tree.map(lambda total, leaf: total + leaf.sum(axis=0), so_far, outcomes), kept
 
-        shapes = jax.eval_shape(member, *jax.tree.map(lambda leaf: leaf[0], trees))
+        shapes, _ = jax.eval_shape(member, *jax.tree.map(lambda leaf: leaf[0], trees))
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         chunks = jax.tree.map(lambda leaf: leaf[:whole].reshape(-1, chunk, *leaf.shape[1:]), trees)
-        summed, _ = jax.lax.scan(more, nothing, chunks)
+        summed, kept = jax.lax.scan(more, nothing, chunks)
+        kept = jax.tree.map(lambda leaf: leaf.reshape(whole, *leaf.shape[2:]), kept)
         if whole < size:
-            summed, _ = more(summed, jax.tree.map(lambda leaf: leaf[whole:], trees))
-        return jax.tree.map(lambda leaf: leaf / size, summed)
+            summed, rest = more(summed, jax.tree.map(lambda leaf: leaf[whole:], trees))
+            kept = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), kept, rest)
+        return jax.tree.map(lambda leaf: leaf / size, summed), kept
 
-    def _at_once(self, trees: Any) -> int:
+    def at_once(self, trees: Any) -> int:
+        """How many rows of trees with leaves [members, ...] `for_each` and `mean_of_each` take at once."""
         size = jax.tree.leaves(trees)[0].shape[0]
         return min(self.chunk or (1 if jax.default_backend() == "cpu" else size), size)
 

@@ -40,8 +40,9 @@ class BPTT(MetaOptimizer):
     """Backprop through time over the whole lifetime.
 
     Attributes:
-      segment: examples per rematerialised segment; None takes about sqrt(T), where memory is smallest. With T or more
-        the state of every example is kept, which saves a run forward.
+      segment: examples per rematerialised segment. With T or more the state of every example is kept, which saves a run
+        forward; memory is smallest at about sqrt(T). None chooses between the two: T as long as these states take no
+        more than 256 MiB on a device.
       clip: global norm that the gradient of each lifetime is clipped to before the mean; None leaves it alone, and the
         mean is the exact meta-gradient. Backprop through long lifetimes explodes in a few of them, which would
         otherwise own the direction of the step, however short a clip behind the mean makes it.
@@ -57,7 +58,7 @@ class BPTT(MetaOptimizer):
     def gradient(
         self, params: Params, state: EstimatorState, population: Population, lifetimes: Lifetimes
     ) -> tuple[Params, EstimatorState, Metrics]:
-        segment = lifetimes.auto_segment if self.segment is None else self.segment
+        segment = self.segment or lifetimes.auto_segment(self.at_once(population.keys))
 
         def member(key: Key) -> tuple[Params, Metrics]:
             gradient, metrics = jax.grad(lambda p: lifetimes.loss(p, key, segment), has_aux=True)(params)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from vsml.meta_optimizers.base import EstimatorState, Lifetimes, Population, Progress, mean_over_members
+from vsml.meta_optimizers.base import EstimatorState, Lifetimes, Population, Progress
 from vsml.meta_optimizers.bptt import check_backprop, clip_to
 from vsml.meta_optimizers.truncation import Truncated, end_where
 from vsml.types import Key, Metrics, Params
@@ -47,14 +47,14 @@ class TruncatedBPTT(Truncated):
         window = self.window_of(lifetimes)
         segment = window if self.segment is None else self.segment
 
-        def member(key: Key, progress: Progress) -> tuple[Params, Progress, Metrics]:
+        def member(key: Key, progress: Progress) -> tuple[tuple[Params, Metrics], Progress]:
             progress, _ = self.renew(progress, key, lifetimes)
             run = jax.grad(lambda p: lifetimes.run(p, progress, window, segment), has_aux=True)
             gradient, (progress, metrics) = run(params)
             finite = jnp.isfinite(metrics["loss"])
             for leaf in jax.tree.leaves(gradient):
                 finite &= jnp.isfinite(leaf).all()
-            return clip_to(self.clip, gradient), end_where(~finite, progress), metrics
+            return (clip_to(self.clip, gradient), metrics), end_where(~finite, progress)
 
-        gradient, members, metrics = self.for_each(member, population.keys, state.members)
-        return mean_over_members(gradient), EstimatorState(members=members), mean_over_members(metrics)
+        (gradient, metrics), members = self.mean_and_each(member, population.keys, state.members)
+        return gradient, EstimatorState(members=members), metrics

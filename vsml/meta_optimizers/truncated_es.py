@@ -65,7 +65,7 @@ class TruncatedES(Truncated):
     ) -> tuple[Params, EstimatorState, Metrics]:
         sigma, window = sigma_at(self.sigma, population.step), self.window_of(lifetimes)
 
-        def member(key: Key, pair: Pair) -> tuple[Params, Pair, Metrics]:
+        def member(key: Key, pair: Pair) -> tuple[tuple[Params, Metrics], Pair]:
             lifetime_key, noise_key = jax.random.split(key)
             progress, renewed = self.renew(pair.progress, lifetime_key, lifetimes)
             noise = noise_like(noise_key, params)
@@ -84,7 +84,7 @@ class TruncatedES(Truncated):
             slope = (losses[0] - losses[1]) / 2
             progress = end_where(~jnp.isfinite(losses).all(), progress)
             gradient = jax.tree.map(lambda d: slope * d, direction)
-            return gradient, Pair(progress, accumulated), mean_over_members(metrics)
+            return (gradient, mean_over_members(metrics)), Pair(progress, accumulated)
 
-        gradient, members, metrics = self.for_each(member, population.keys, state.members)
-        return mean_over_members(gradient), EstimatorState(members=members), mean_over_members(metrics)
+        (gradient, metrics), members = self.mean_and_each(member, population.keys, state.members)
+        return gradient, EstimatorState(members=members), metrics

@@ -17,6 +17,10 @@ import numpy as np
 from vsml.sparsity.base import Reduce, Reduction, Shape, Sparsity, Wiring, reduction_scale
 from vsml.types import Array
 
+SMALL = 2**14
+"""Entries of the matrix that sums over senders, up to which it is used. Backward, the slope of a sum is spread over
+sub-RNNs; in XLA's CPU code every operation that reads it would spread it anew, number by number."""
+
 
 @dataclass(frozen=True)
 class Dense(Sparsity):
@@ -25,15 +29,19 @@ class Dense(Sparsity):
     def wire(self, before: Shape, behind: Shape, reduction: Reduction) -> Wiring:
         grid = (math.prod(before), math.prod(behind))
         units = grid[0] * grid[1]
+        inputs, outputs = np.indices(grid)
 
         def spread(message: Array, axis: int) -> Array:
             return jnp.broadcast_to(jnp.expand_dims(message, axis), (message.shape[0], *grid)).reshape(-1, units)
 
         def reduce(axis: int, count: int) -> Reduce:
             scale = float(reduction_scale(reduction, count))
-            return Reduce(lambda sent: jnp.sum(sent.reshape(-1, *grid), axis=axis) * scale, total=count * scale)
+            receiver, receivers = (outputs, grid[1]) if axis == 1 else (inputs, grid[0])
+            if units * receivers > SMALL:
+                return Reduce(lambda sent: jnp.sum(sent.reshape(-1, *grid), axis=axis) * scale, total=count * scale)
+            matrix = scale * (receiver.reshape(-1, 1) == np.arange(receivers))
+            return Reduce(lambda sent: sent @ matrix.astype(sent.dtype), total=count * scale)
 
-        inputs, outputs = np.indices(grid)
         return Wiring(
             inputs=grid[0],
             outputs=grid[1],

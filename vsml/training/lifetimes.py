@@ -14,7 +14,7 @@ from vsml.meta_optimizers.base import Progress
 from vsml.objectives.base import LinearObjective, Objective
 from vsml.objectives.losses import cross_entropy, masked_mean
 from vsml.tasks.base import TaskDistribution
-from vsml.types import Array, Key, Metrics, Params
+from vsml.types import Array, Key, Metrics, Params, State
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,16 @@ class TaskLifetimes:
         """Examples of a lifetime, T."""
         return self.tasks.spec.length
 
-    @property
-    def auto_segment(self) -> int:
-        """The segment length at which a differentiated lifetime takes least memory."""
-        return auto_segment(self.length)
+    def auto_segment(self, at_once: int) -> int:
+        """The segment length to choose where lifetimes are differentiated, so many at once."""
+
+        def start(key: Key) -> State:
+            params = self.learner.init(key, self.tasks.spec)
+            return self.learner.initial_state(params, key, self.tasks.spec)
+
+        leaves = jax.tree.leaves(jax.eval_shape(start, jax.random.key(0)))
+        state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+        return auto_segment(self.length, at_once * state_bytes)
 
     def loss(self, params: Params, key: Key, segment: int | None = None) -> tuple[Array, Metrics]:
         """Runs one lifetime.

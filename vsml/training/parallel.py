@@ -13,6 +13,7 @@ replicated one.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -124,10 +125,23 @@ class Parallel:
         return jax.tree.map(lambda leaf: _place(leaf, self.by_member), tree)
 
     def compile(self, function: PerDevice) -> Callable[[Any, Any, Any], tuple[Any, Any, Any]]:
-        """Compiles a per-device function; its first two arguments are donated.
+        """Compiles a per-device function, once, for the shapes it is first called with; `program` says how.
 
         The compiled function takes and returns trees in the inner form of `enter`.
         """
+        program: jax.stages.Compiled | None = None
+
+        def step(*arguments: Any) -> tuple[Any, Any, Any]:
+            nonlocal program
+            if program is None:
+                program = self.program(function, *arguments)
+            outcome = program(*arguments)
+            return jax.block_until_ready(outcome) if self._wait else outcome
+
+        return step
+
+    def program(self, function: PerDevice, state: Any, members: Any, data: Any) -> jax.stages.Compiled:
+        """A per-device function, compiled for arguments in the inner form of `enter`; the first two are donated."""
         if self.kind == "pmap":
             step = jax.pmap(function, axis_name=AXIS, donate_argnums=(0, 1), devices=self.devices)
         else:
@@ -144,9 +158,7 @@ class Parallel:
                 ),
                 donate_argnums=(0, 1),
             )
-        if not self._wait:
-            return step
-        return lambda *arguments: jax.block_until_ready(step(*arguments))
+        return step.lower(state, members, data).compile(compiler_options=_compiler_options())
 
     def enter(self, tree: Any) -> Any:
         """A global tree, replicated or of members, in the form that a compiled step takes."""
@@ -194,3 +206,16 @@ class Parallel:
 def _place(leaf: Any, sharding: NamedSharding) -> Array:
     """A leaf that every process holds whole, as a global array of which each places its own devices' part."""
     return jax.make_array_from_callback(np.shape(leaf), sharding, lambda index: leaf[index])
+
+
+@functools.cache
+def _compiler_options() -> dict[str, str | bool]:
+    """Vectors as wide as a CPU has them: compilers shy away from AVX-512, which early processors slowed down for."""
+    options: dict[str, str | bool] = {"xla_cpu_prefer_vector_width": "512"}
+    if jax.default_backend() != "cpu":
+        return {}
+    try:
+        jax.jit(jnp.negative).lower(0.0).compile(compiler_options=options)
+    except jax.errors.JaxRuntimeError:  # another XLA, which has no such option
+        return {}
+    return options

@@ -16,6 +16,7 @@ from vsml.analysis.tables import evaluation_table
 from vsml.config import Config
 from vsml.errors import UserError
 from vsml.experiment import Experiment
+from vsml.precision import products_in
 from vsml.training.checkpoints import Checkpoints, newest_step
 from vsml.training.distributed import all_or_none, check_shared, is_main, part, together
 from vsml.training.dry_run import check_meta_parameters, shapes_of_learner
@@ -55,7 +56,7 @@ def train(config: Config, directory: Path, num_devices: int | None = None) -> di
     if is_main():
         run.summary_json.unlink(missing_ok=True)  # of an end that is none any more
         run.write_config(config)
-    with closing(Checkpoints(run.checkpoints)) as checkpoints, all_or_none():
+    with closing(Checkpoints(run.checkpoints)) as checkpoints, all_or_none(), products_in(experiment.precision):
         params, seconds = _meta_train(experiment, parallel, run, checkpoints, start, config)
     head = summary_head(config, experiment, parallel.num_devices, seconds)
     return finish(run, config, experiment, params, head) if part() else head
@@ -117,7 +118,8 @@ def finish(
 ) -> dict[str, Any]:
     """Runs the evaluators with V_M frozen and writes `summary.json`, curves and TensorBoard's `eval/`."""
     evaluations = {}
-    with closing(TensorBoard(run.path, resume_step=head["meta_steps"])) as board:
+    board = TensorBoard(run.path, resume_step=head["meta_steps"])
+    with closing(board), products_in(experiment.precision):
         for evaluator in experiment.evaluators:
             started = time.monotonic()
             evaluation = evaluator.run(experiment.learner, params)
