@@ -1,6 +1,6 @@
 """How fast meta-training is here: beside the plain twin and beside what the machine could do.
 
-    python benchmarks/run.py [--quick] [--json FILE] [--only ceilings,steps,slopes,start]
+    python benchmarks/run.py [--quick] [--json FILE] [--only ceilings,steps,memory,slopes,start]
 
 Every figure is the median of several runs; what is compared runs in turn in one process. A *tick* is one state update
 of one sub-RNN. docs/performance.md says how to read the tables.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import statistics
@@ -27,12 +28,13 @@ import numpy as np
 from plain_vsml import PlainVSML
 
 from vsml import config
+from vsml.cells.gates import tanh
 from vsml.experiment import Experiment
 from vsml.learners.vsml import VSML
 from vsml.meta_optimizers.base import EstimatorState, Lifetimes, Population, mean_over_members
 from vsml.meta_optimizers.bptt import BPTT
 from vsml.training.meta_step import build_meta_step, init_estimator, init_state
-from vsml.training.parallel import Parallel
+from vsml.training.parallel import Parallel, compiler_options
 from vsml.types import Key, Metrics, Params
 
 SIZES = {"64": "sources.Random.image_shape=[8,8,1]", "784": "sources.Random.image_shape=[28,28,1]"}
@@ -42,6 +44,9 @@ NOISE = (
     "tasks.Classification.transforms=[]",
     "EVALUATORS=[]",
 )
+ONE_CORE = "VSML_BENCHMARK_ONE_CORE"
+"""Environment variable: this process measures what one core does."""
+
 ESTIMATORS = {
     "ES": ["recipes/paper/from_scratch_es.gin"],
     "PES": ["recipes/paper/from_scratch_es.gin", "meta_optimizers/pes.gin"],
@@ -94,7 +99,11 @@ class Step:
         self.compile_seconds = time.perf_counter() - began
         analysis = self._program.memory_analysis()
         self.planned_mib = analysis.temp_size_in_bytes / 2**20 if analysis else float("nan")
-        self.loss = self.run()
+
+    @functools.cached_property
+    def loss(self) -> float:
+        """Of the first meta-step."""
+        return self.run()
 
     def run(self) -> float:
         """One meta-step; its loss."""
@@ -139,16 +148,29 @@ def spread(times: Sequence[float]) -> str:
 
 
 def ceilings(runs: int) -> dict[str, float]:
-    """What one core does at best: products in the shape of the gates, tanh, and copies, all within the cache."""
-    repeats, units = 200, 784
+    """What one core does at best: products in the shape of the gates, tanh, and copies.
+
+    On a CPU in a process of one core: elsewhere XLA would deal loops to threads, and they would wait for each other.
+    """
+    if jax.default_backend() == "cpu" and ONE_CORE not in os.environ:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "ceilings.json"
+            subprocess.run(
+                [sys.executable, __file__, "--only", "ceilings", "--runs", str(runs), "--json", str(file)],
+                env={**os.environ, ONE_CORE: "1", "JAX_NUM_CPU_DEVICES": "1"},
+                check=True,
+                capture_output=True,
+            )
+            return json.loads(file.read_text())["ceilings"]
+    units = 784
     weights, inputs = jnp.ones((18, 64)) * 0.01, jnp.ones((18, units)) * 0.01
     gates = jnp.ones((16, units)) * 0.01
 
-    def repeated(function: Callable[[Any], Any], start: Any) -> Callable[[], Any]:
+    def repeated(repeats: int, function: Callable[[Any], Any], start: Any) -> Callable[[], Any]:
         def run(value: Any) -> Any:
             return jax.lax.fori_loop(0, repeats, lambda _, v: function(v), value)
 
-        program = jax.jit(run).lower(start).compile()
+        program = jax.jit(run).lower(start).compile(compiler_options=compiler_options())
         return lambda: jax.block_until_ready(program(start))
 
     def product(x: Any) -> Any:
@@ -156,21 +178,17 @@ def ceilings(runs: int) -> dict[str, float]:
         return x * (1.0 + 1e-30 * z[0, 0])  # each turn needs the one before
 
     large = jnp.ones((1024, 1024)) * 1e-3
+    many, few = 5000, 100
     functions = {
-        "product": repeated(product, inputs),
-        "tanh": repeated(jnp.tanh, gates),
-        "copy": repeated(lambda z: z + 1.0, jnp.ones((1 << 22,))),
-        "large": repeated(lambda z: z @ large, large),
+        "gate_product_gflops": (repeated(many, product, inputs), many * 2 * 64 * 18 * units),
+        "large_product_gflops": (repeated(few, lambda z: z @ large, large), few * 2 * 1024**3),
+        "tanh_per_second_g": (repeated(many, tanh, gates), many * gates.size),
+        "copy_gb_per_second": (repeated(few, lambda z: z + 1.0, jnp.ones((1 << 22,))), few * 2 * 4 * (1 << 22)),
     }
-    median = {
-        name: statistics.median(own) / repeats
-        for name, own in zip(functions, seconds(runs, *functions.values()), strict=True)
-    }
+    times = seconds(runs, *(function for function, _ in functions.values()))
     return {
-        "gate_product_gflops": 2 * 64 * 18 * units / median["product"] / 1e9,
-        "large_product_gflops": 2 * 1024**3 / median["large"] / 1e9,
-        "tanh_per_second_g": gates.size / median["tanh"] / 1e9,
-        "copy_gb_per_second": 2 * 4 * (1 << 22) / median["copy"] / 1e9,
+        name: count / statistics.median(own) / 1e9
+        for (name, (_, count)), own in zip(functions.items(), times, strict=True)
     }
 
 
@@ -184,7 +202,8 @@ def meta_steps(runs: int, quick: bool, devices: int, ceiling: dict[str, float] |
     """Meta-steps beside those of the plain twin."""
     cases = [("ES", "784", 100, 8), ("ES", "64", 100, 8), ("BPTT", "784", 100, 8), ("BPTT", "64", 100, 8)]
     if not quick:
-        cases += [("PES", "784", 100, 8), ("ES", "64", 500, 64), ("ES", "64", 100, 1024), ("BPTT", "64", 500, 8)]
+        cases += [("PES", "784", 100, 8), ("ES", "784", 500, 8), ("ES", "64", 500, 64), ("ES", "64", 100, 1024)]
+        cases += [("BPTT", "64", 500, 8)]
     rows = []
     for estimator, inputs, length, population in cases:
         real = experiment(estimator, inputs, f"LENGTH={length}", f"POPULATION={population}")
@@ -217,6 +236,17 @@ def meta_steps(runs: int, quick: bool, devices: int, ceiling: dict[str, float] |
             flush=True,
         )
     return rows
+
+
+def memory(devices: int) -> dict[str, list[float]]:
+    """MiB that XLA plans for temporaries of long lifetimes, ours and the plain twin's, which is only compiled here."""
+    found = {}
+    for estimator, inputs, population in (("BPTT", "784", 8), ("BPTT", "64", 8), ("ES", "784", 8), ("ES", "784", 1024)):
+        real = experiment(estimator, inputs, "LENGTH=500", f"POPULATION={population}")
+        own, plain = (Step(of, devices).planned_mib for of in (real, plain_twin(real)))
+        found[f"{estimator} {inputs}->10, T=500, population {population}"] = [own, plain]
+        print(f"| {[*found][-1]} | {own:.0f} | {plain:.0f} | 1/{plain / own:.0f} |", flush=True)
+    return found
 
 
 def slopes(runs: int) -> dict[str, float]:
@@ -264,13 +294,15 @@ def start(runs: int) -> dict[str, list[float]]:
 def main() -> None:
     """Prints the tables and writes them as JSON."""
     parser = argparse.ArgumentParser(description="How fast meta-training is here.")
-    parser.add_argument("--quick", action="store_true", help="four sizes instead of eight")
+    parser.add_argument("--quick", action="store_true", help="four cases instead of nine")
     parser.add_argument("--json", type=Path, help="file to write")
     parser.add_argument("--runs", type=int, default=5, help="of which the median is shown")
-    parser.add_argument("--only", default="ceilings,steps,slopes,start", help="parts, comma-separated")
+    parser.add_argument("--only", default="ceilings,steps,memory,slopes,start", help="parts, comma-separated")
     arguments = parser.parse_args()
     parts = arguments.only.split(",")
-    if jax.default_backend() == "cpu" and len(jax.devices()) == 1:
+    if ONE_CORE in os.environ:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    elif jax.default_backend() == "cpu" and len(jax.devices()) == 1:
         os.environ["JAX_NUM_CPU_DEVICES"] = "2"
         os.execv(sys.executable, [sys.executable, *sys.argv])
     devices = min(2, len(jax.devices()))
@@ -287,6 +319,9 @@ def main() -> None:
             "\n|---|---|---|---|---|---|---|---|"
         )
         result["steps"] = meta_steps(arguments.runs, arguments.quick, devices, result.get("ceilings"))
+    if "memory" in parts:
+        print("\n| planned, MiB | | plain | |\n|---|---|---|---|")
+        result["memory"] = memory(devices)
     if "slopes" in parts:
         print("\n| slope of time over size; gain of two devices | |\n|---|---|")
         result["slopes"] = slopes(arguments.runs)

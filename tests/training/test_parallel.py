@@ -66,7 +66,8 @@ def _trained(name: str, kind: Any, num_devices: int) -> tuple[Any, Any]:
     state, data = (parallel.enter(parallel.replicate(tree)) for tree in (_start(name), ((),)))
     estimator, losses = ((),), []  # BPTT and ES carry nothing from one meta-step to the next
     for _ in range(STEPS):
-        state, estimator, metrics = step(state, estimator, data)
+        with jax.transfer_guard("disallow"):  # between host and devices
+            state, estimator, metrics = step(state, estimator, data)
         losses.append(parallel.fetch(metrics["loss"]))
     return jax.device_get(parallel.leave(state)), np.array(losses)
 

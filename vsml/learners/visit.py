@@ -12,6 +12,7 @@ messages of a place come from what itself made of it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -60,15 +61,17 @@ def visit(
 def _visit(
     cell: Cell, params: Params, wiring: Wiring, state: State, forward_in: Array, backward_in: Array, micro_ticks: int
 ) -> tuple[State, Array, Array]:
+    heard = forward_in, backward_in
+
+    def ticks(count: int, params: Params, state: State, heard: tuple[Array, Array]) -> State:
+        return _tick(lambda alone: cell.update(params, alone, *heard), state, 1, count, False)[0]
+
     if wiring.places == 1 and not cell.sends_before_update:
-
-        def ticks(params: Params, state: State, heard: tuple[Array, Array]) -> State:
-            return _tick(lambda alone: cell.update(params, alone, *heard), state, 1, micro_ticks, False)[0]
-
-        state = sender = in_blocks(ticks, params, state, (forward_in, backward_in))
+        state = sender = in_blocks(partial(ticks, micro_ticks), params, state, heard)
     else:
+        one = partial(ticks, 1)
         state, sender = _tick(
-            lambda at_sites: cell.update(params, at_sites, forward_in, backward_in),
+            lambda at_sites: in_blocks(one, params, at_sites, heard),
             state,
             wiring.places,
             micro_ticks,
@@ -106,15 +109,21 @@ def _visit_by_set(
     own = jax.tree.map(lambda leaf: leaf[used], params)
     heard = by_set(forward_in), by_set(backward_in)
     update: Callable[..., Any] = jax.vmap(cell.update, in_axes=(0, 1, 1, 1), out_axes=1)
-    state, sender = _tick(
-        lambda at_sites: jax.tree.map(by_unit, update(own, jax.tree.map(by_set, at_sites), *heard)),
-        state,
-        wiring.places,
-        micro_ticks,
-        cell.sends_before_update,
-    )
+    if wiring.places == 1 and not cell.sends_before_update:
+        sorted_state = jax.tree.map(by_set, state)  # once for all micro ticks
+        sender, _ = _tick(lambda alone: update(own, alone, *heard), sorted_state, 1, micro_ticks, False)
+        state = jax.tree.map(by_unit, sender)
+    else:
+        state, at_sites = _tick(
+            lambda at_sites: jax.tree.map(by_unit, update(own, jax.tree.map(by_set, at_sites), *heard)),
+            state,
+            wiring.places,
+            micro_ticks,
+            cell.sends_before_update,
+        )
+        sender = jax.tree.map(by_set, at_sites)
     send = jax.vmap(lambda p, s, f, b: cell.messages(p, s, f, b, ALONE, ALONE), in_axes=(0, 1, 1, 1), out_axes=1)
-    forward, backward = (by_unit(sent) for sent in send(own, jax.tree.map(by_set, sender), *heard))
+    forward, backward = (by_unit(sent) for sent in send(own, sender, *heard))
     return state, wiring.reduce_forward(forward), wiring.reduce_backward(backward)
 
 

@@ -158,7 +158,7 @@ class Parallel:
                 ),
                 donate_argnums=(0, 1),
             )
-        return step.lower(state, members, data).compile(compiler_options=_compiler_options())
+        return step.lower(state, members, data).compile(compiler_options=compiler_options())
 
     def enter(self, tree: Any) -> Any:
         """A global tree, replicated or of members, in the form that a compiled step takes."""
@@ -209,7 +209,7 @@ def _place(leaf: Any, sharding: NamedSharding) -> Array:
 
 
 @functools.cache
-def _compiler_options() -> dict[str, str | bool]:
+def compiler_options() -> dict[str, str | bool]:
     """Vectors as wide as a CPU has them: compilers shy away from AVX-512, which early processors slowed down for."""
     options: dict[str, str | bool] = {"xla_cpu_prefer_vector_width": "512"}
     if jax.default_backend() != "cpu":
