@@ -86,7 +86,8 @@ def plain_twin(real: Experiment) -> Experiment:
 class Step:
     """A compiled meta-step and what it works on."""
 
-    def __init__(self, of: Experiment, devices: int):
+    def __init__(self, of: Experiment, devices: int, options: bool = True):
+        """`options`: compiled with those of `compiler_options`, or as JAX does by default."""
         self.experiment = of
         parallel = Parallel("shard_map", jax.devices()[:devices])
         data = of.load()
@@ -95,7 +96,9 @@ class Step:
         self._data = parallel.replicate(jax.device_get(data))
         self._carry = parallel.replicate(jax.device_get(state)), parallel.spread(jax.device_get(estimator))
         began = time.perf_counter()
-        self._program = parallel.program(build_meta_step(of, devices), *self._carry, self._data)
+        function, differentiates = build_meta_step(of, devices), of.meta_optimizer.differentiates
+        chosen = compiler_options(differentiates) if options else {}
+        self._program = parallel.lower(function, *self._carry, self._data).compile(compiler_options=chosen)
         self.compile_seconds = time.perf_counter() - began
         analysis = self._program.memory_analysis()
         self.planned_mib = analysis.temp_size_in_bytes / 2**20 if analysis else float("nan")
@@ -170,7 +173,7 @@ def ceilings(runs: int) -> dict[str, float]:
         def run(value: Any) -> Any:
             return jax.lax.fori_loop(0, repeats, lambda _, v: function(v), value)
 
-        program = jax.jit(run).lower(start).compile(compiler_options=compiler_options())
+        program = jax.jit(run).lower(start).compile(compiler_options=compiler_options(differentiates=False))
         return lambda: jax.block_until_ready(program(start))
 
     def product(x: Any) -> Any:
@@ -207,9 +210,10 @@ def meta_steps(runs: int, quick: bool, devices: int, ceiling: dict[str, float] |
     rows = []
     for estimator, inputs, length, population in cases:
         real = experiment(estimator, inputs, f"LENGTH={length}", f"POPULATION={population}")
-        ours, plain = Step(real, devices), Step(plain_twin(real), devices)
+        ours, plain = Step(real, devices), Step(plain_twin(real), devices, options=False)
+        same = Step(plain_twin(real), devices) if population < 1024 else None  # which takes long enough once
         assert abs(ours.loss - plain.loss) < 1e-4, (ours.loss, plain.loss)
-        own, other = seconds(runs, ours.run, plain.run)
+        own, other, *others = seconds(runs, ours.run, plain.run, *([same.run] if same else []))
         median = statistics.median(own)
         rows.append(
             {
@@ -217,6 +221,8 @@ def meta_steps(runs: int, quick: bool, devices: int, ceiling: dict[str, float] |
                 "seconds": own,
                 "plain_seconds": other,
                 "ratio": statistics.median(other) / median,
+                "ratio_same_options": statistics.median(others[0]) / median if others else None,
+                "plain_mticks_per_second": ours.ticks / statistics.median(other) / 1e6,
                 "mticks_per_second": ours.ticks / median / 1e6,
                 "lifetimes_per_second": ours.lifetimes / median,
                 "planned_mib": ours.planned_mib,
@@ -229,9 +235,10 @@ def meta_steps(runs: int, quick: bool, devices: int, ceiling: dict[str, float] |
         )
         row = rows[-1]
         share = f"{row['of_bound']:.0%}" if row["of_bound"] else "-"
+        same_options = f"{row['ratio_same_options']:.2f}" if others else "-"
         print(
             f"| {row['case']} | {spread(own)} | {row['mticks_per_second']:.1f} | {row['lifetimes_per_second']:.1f} | "
-            f"{row['ratio']:.2f} | {row['planned_mib']:.0f} / {row['plain_planned_mib']:.0f} | "
+            f"{row['ratio']:.2f} | {same_options} | {row['planned_mib']:.0f} / {row['plain_planned_mib']:.0f} | "
             f"{row['compile_seconds']:.1f} | {share} |",
             flush=True,
         )
@@ -315,8 +322,8 @@ def main() -> None:
         print(f"| forward bound, M ticks/s | {bound(result['ceilings']):.1f} |", flush=True)
     if "steps" in parts:
         print(
-            "\n| case | s per meta-step | M ticks/s | lifetimes/s | times plain | MiB / plain | compile s | of bound |"
-            "\n|---|---|---|---|---|---|---|---|"
+            "\n| case | s per meta-step | M ticks/s | lifetimes/s | times plain | same options | MiB / plain | "
+            "compile s | of bound |\n|---|---|---|---|---|---|---|---|---|"
         )
         result["steps"] = meta_steps(arguments.runs, arguments.quick, devices, result.get("ceilings"))
     if "memory" in parts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -105,9 +105,12 @@ class MetaOptimizer(ABC):
       chunk: population members that a device computes at once; the others wait their turn. Fewer need less memory; the
         numbers do not depend on it. None: all at once on accelerators, one at a time on a CPU, whose caches then hold
         the whole state of a lifetime.
+      differentiates: whether it differentiates lifetimes, by backprop; programs are then compiled for that.
     """
 
     chunk: int | None = None
+
+    differentiates: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.chunk is not None and self.chunk < 1:
@@ -115,7 +118,9 @@ class MetaOptimizer(ABC):
 
     def for_each(self, member: Callable[..., Any], *trees: Any) -> Any:
         """`member` of every row of trees with leaves [members, ...], stacked likewise; `chunk` of them at a time."""
-        return jax.lax.map(lambda rows: member(*rows), trees, batch_size=self.at_once(trees))
+        at_once = self.at_once(trees)
+        # One at a time without `vmap`: an axis of length 1 would turn the operands of products around.
+        return jax.lax.map(lambda rows: member(*rows), trees, batch_size=None if at_once == 1 else at_once)
 
     def mean_of_each(self, member: Callable[..., Any], *trees: Any) -> Any:
         """The mean over rows of what `for_each` gives, summed on the way: no member's own outcome is kept."""
@@ -126,12 +131,19 @@ class MetaOptimizer(ABC):
         size, chunk = jax.tree.leaves(trees)[0].shape[0], self.at_once(trees)
         whole = size - size % chunk
 
+        def one(so_far: Any, row: Any) -> tuple[Any, Any]:
+            outcome, kept = member(*row)
+            return jax.tree.map(jnp.add, so_far, outcome), kept
+
         def more(so_far: Any, rows: Any) -> tuple[Any, Any]:
             outcomes, kept = jax.vmap(member)(*rows)
             return jax.tree.map(lambda total, leaf: total + leaf.sum(axis=0), so_far, outcomes), kept
 
         shapes, _ = jax.eval_shape(member, *jax.tree.map(lambda leaf: leaf[0], trees))
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        if chunk == 1:
+            summed, kept = jax.lax.scan(one, nothing, trees)
+            return jax.tree.map(lambda leaf: leaf / size, summed), kept
         chunks = jax.tree.map(lambda leaf: leaf[:whole].reshape(-1, chunk, *leaf.shape[1:]), trees)
         summed, kept = jax.lax.scan(more, nothing, chunks)
         kept = jax.tree.map(lambda leaf: leaf.reshape(whole, *leaf.shape[2:]), kept)

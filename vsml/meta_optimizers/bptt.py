@@ -10,6 +10,7 @@ Source: Werbos 1990; checkpointing after Griewank 1992 and Chen et al. 2016, arX
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import optax
@@ -50,6 +51,8 @@ class BPTT(MetaOptimizer):
 
     segment: int | None = None
     clip: float | None = None
+
+    differentiates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,6 +12,7 @@ Source: Williams & Peng 1990, An efficient gradient-based algorithm for on-line 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +34,8 @@ class TruncatedBPTT(Truncated):
 
     segment: int | None = None
     clip: float | None = None
+
+    differentiates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -46,7 +46,7 @@ def shuffled(key: Key, places: Array, size: Array | int) -> Array:
         return jnp.where(coin == 1, partner, index), None
 
     keys = jax.random.bits(key, (_ROUNDS, 2), jnp.uint32)
-    index, _ = jax.lax.scan(swap_or_not, start, keys)
+    index, _ = jax.lax.scan(swap_or_not, start, keys, unroll=8)
     return index.astype(jnp.int32)
 
 

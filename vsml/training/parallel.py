@@ -124,24 +124,28 @@ class Parallel:
         """Places a member tree, whole in every process, one block of members per device."""
         return jax.tree.map(lambda leaf: _place(leaf, self.by_member), tree)
 
-    def compile(self, function: PerDevice) -> Callable[[Any, Any, Any], tuple[Any, Any, Any]]:
-        """Compiles a per-device function, once, for the shapes it is first called with; `program` says how.
+    def compile(
+        self, function: PerDevice, differentiates: bool = True
+    ) -> Callable[[Any, Any, Any], tuple[Any, Any, Any]]:
+        """Compiles a per-device function, for the shapes it is first called with; it takes over its first two arguments.
 
-        The compiled function takes and returns trees in the inner form of `enter`.
+        Args:
+          function: takes and returns trees in the inner form of `enter`.
+          differentiates: whether it differentiates lifetimes, which changes speed alone.
         """
         program: jax.stages.Compiled | None = None
 
         def step(*arguments: Any) -> tuple[Any, Any, Any]:
             nonlocal program
             if program is None:
-                program = self.program(function, *arguments)
+                program = self.lower(function, *arguments).compile(compiler_options=compiler_options(differentiates))
             outcome = program(*arguments)
             return jax.block_until_ready(outcome) if self._wait else outcome
 
         return step
 
-    def program(self, function: PerDevice, state: Any, members: Any, data: Any) -> jax.stages.Compiled:
-        """A per-device function, compiled for arguments in the inner form of `enter`; the first two are donated."""
+    def lower(self, function: PerDevice, state: Any, members: Any, data: Any) -> jax.stages.Lowered:
+        """A per-device function for arguments in the inner form of `enter`, to be compiled; it donates the first two."""
         if self.kind == "pmap":
             step = jax.pmap(function, axis_name=AXIS, donate_argnums=(0, 1), devices=self.devices)
         else:
@@ -158,7 +162,7 @@ class Parallel:
                 ),
                 donate_argnums=(0, 1),
             )
-        return step.lower(state, members, data).compile(compiler_options=compiler_options())
+        return step.lower(state, members, data)
 
     def enter(self, tree: Any) -> Any:
         """A global tree, replicated or of members, in the form that a compiled step takes."""
@@ -208,14 +212,25 @@ def _place(leaf: Any, sharding: NamedSharding) -> Array:
     return jax.make_array_from_callback(np.shape(leaf), sharding, lambda index: leaf[index])
 
 
-@functools.cache
-def compiler_options() -> dict[str, str | bool]:
-    """Vectors as wide as a CPU has them: compilers shy away from AVX-512, which early processors slowed down for."""
-    options: dict[str, str | bool] = {"xla_cpu_prefer_vector_width": "512"}
+def compiler_options(differentiates: bool) -> dict[str, str | bool]:
+    """What XLA is told about a program of this platform: nothing, or on a CPU what makes lifetimes faster there.
+
+    Vectors as wide as the processor has them (compilers shy away from AVX-512, which early processors slowed down
+    for), and, where nothing is differentiated, XLA's own loops rather than those of its library YNNPACK. Options that
+    an XLA does not know are left out.
+    """
     if jax.default_backend() != "cpu":
         return {}
+    options = {"xla_cpu_prefer_vector_width": "512"}
+    if not differentiates:
+        options["xla_cpu_experimental_ynn_fusion_type"] = ""
+    return {name: value for name, value in options.items() if _is_known(name, value)}
+
+
+@functools.cache
+def _is_known(option: str, value: str) -> bool:
     try:
-        jax.jit(jnp.negative).lower(0.0).compile(compiler_options=options)
-    except jax.errors.JaxRuntimeError:  # another XLA, which has no such option
-        return {}
-    return options
+        jax.jit(jnp.negative).lower(0.0).compile(compiler_options={option: value})
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True

@@ -193,7 +193,8 @@ def _meta_train(
     if start == experiment.steps:
         return fetch_replicated(state.params), seconds
 
-    step = parallel.compile(build_meta_step(experiment, parallel.num_devices))
+    meta_step = build_meta_step(experiment, parallel.num_devices)
+    step = parallel.compile(meta_step, experiment.meta_optimizer.differentiates)
     state, estimator, data = (parallel.enter(tree) for tree in (state, estimator, data))
     started = time.monotonic() - seconds
 
