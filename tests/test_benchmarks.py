@@ -31,7 +31,8 @@ def test_the_plain_twin_takes_the_same_meta_steps(bench, estimator: str):
     losses = [[step.loss, step.run(), step.run()] for step in steps]
     np.testing.assert_allclose(*losses, rtol=1e-5)
     params = [jax.device_get(step.params) for step in steps]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *params)
+    # ES divides rounding by sigma, and Adam by the size of the gradient.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), *params)
 
 
 def test_it_prints_tables_and_writes_json(tmp_path: Path):

@@ -127,7 +127,7 @@ class Parallel:
     def compile(
         self, function: PerDevice, differentiates: bool = True
     ) -> Callable[[Any, Any, Any], tuple[Any, Any, Any]]:
-        """Compiles a per-device function, for the shapes it is first called with; it takes over its first two arguments.
+        """Compiles a per-device function, for the shapes of its first call; its first two arguments are donated.
 
         Args:
           function: takes and returns trees in the inner form of `enter`.
@@ -145,7 +145,7 @@ class Parallel:
         return step
 
     def lower(self, function: PerDevice, state: Any, members: Any, data: Any) -> jax.stages.Lowered:
-        """A per-device function for arguments in the inner form of `enter`, to be compiled; it donates the first two."""
+        """A per-device function for arguments in the inner form of `enter`, to be compiled; two are donated."""
         if self.kind == "pmap":
             step = jax.pmap(function, axis_name=AXIS, donate_argnums=(0, 1), devices=self.devices)
         else:
