@@ -33,6 +33,7 @@ from vsml.experiment import Experiment
 from vsml.learners.vsml import VSML
 from vsml.meta_optimizers.base import EstimatorState, Lifetimes, Population, mean_over_members
 from vsml.meta_optimizers.bptt import BPTT
+from vsml.precision import products_in
 from vsml.training.meta_step import build_meta_step, init_estimator, init_state
 from vsml.training.parallel import Parallel, compiler_options
 from vsml.types import Key, Metrics, Params
@@ -98,7 +99,9 @@ class Step:
         began = time.perf_counter()
         function, differentiates = build_meta_step(of, devices), of.meta_optimizer.differentiates
         chosen = compiler_options(differentiates) if options else {}
-        self._program = parallel.lower(function, *self._carry, self._data).compile(compiler_options=chosen)
+        with products_in(of.precision):
+            lowered = parallel.lower(function, *self._carry, self._data)
+        self._program = lowered.compile(compiler_options=chosen)
         self.compile_seconds = time.perf_counter() - began
         analysis = self._program.memory_analysis()
         self.planned_mib = analysis.temp_size_in_bytes / 2**20 if analysis else float("nan")
