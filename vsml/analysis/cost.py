@@ -83,7 +83,13 @@ def _flops_of(equation: Any) -> float:
 
 
 def _bodies(equation: Any) -> Iterable[core.Jaxpr]:
-    """The jaxprs inside an equation: loops, branches, calls."""
+    """The jaxprs inside an equation: loops, branches, calls.
+
+    An elementwise function with a derivative of its own, such as `cells.gates.tanh`, is one operation: how a device
+    computes it does not count.
+    """
+    if equation.primitive.name == "custom_jvp_call":
+        return
     for value in equation.params.values():
         for item in value if isinstance(value, tuple | list) else (value,):
             if isinstance(item, core.ClosedJaxpr):

@@ -105,8 +105,6 @@ class Parallel:
         self.replicated = NamedSharding(mesh, PartitionSpec())
         self.by_member = NamedSharding(mesh, PartitionSpec(AXIS))
         self._mesh = mesh
-        # What a process gives to pmap, and gets from it, is the share of its own devices.
-        self._share = NamedSharding(Mesh(np.asarray(self._local), (AXIS,)), PartitionSpec(AXIS))
         self._maximum = jax.jit(jnp.max, out_shardings=self.replicated)
         # Queued collectives of virtual CPU devices can deadlock: there every step is waited for.
         self._wait = self.devices[0].platform == "cpu"
@@ -193,13 +191,13 @@ class Parallel:
         return jax.block_until_ready(found) if self._wait else found
 
     def _stack(self, leaf: Array) -> Array:
-        """Global array to [local devices, ...]: what each device holds becomes its slice, without moving data."""
+        """Global array to [devices, ...]: what each device holds becomes its slice, without moving data."""
         blocks = [shard.data[None] for shard in leaf.addressable_shards]
-        shape = (len(self._local), *blocks[0].shape[1:])
-        return jax.make_array_from_single_device_arrays(shape, self._share, blocks)
+        shape = (self.num_devices, *blocks[0].shape[1:])
+        return jax.make_array_from_single_device_arrays(shape, self.by_member, blocks)
 
     def _unstack(self, leaf: Array, members: bool) -> Array:
-        """[local devices, ...] to a global array."""
+        """[devices, ...] to a global array without that axis."""
         blocks = [shard.data[0] for shard in leaf.addressable_shards]
         if not members:
             return jax.make_array_from_single_device_arrays(blocks[0].shape, self.replicated, blocks)
