@@ -18,8 +18,8 @@ _XLA_FLAGS = (
 os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *_XLA_FLAGS)).strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
-# Little here runs for long, so compiling without most optimisations halves the time; `optimised` takes that back.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = ""  # nothing is kept from other days; see `compiled`
+# Little here runs for long, so compiling without most optimisations halves the time; `optimised` takes that back.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
 
 import hypothesis  # noqa: E402

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
+import platformdirs
 from absl import flags
 
 from vsml import __version__
@@ -175,9 +176,8 @@ def _keep_compiled() -> None:
     JAX_COMPILATION_CACHE_DIR names another folder, and none where it is empty.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        import pooch
-
-        jax.config.update("jax_compilation_cache_dir", str(pooch.os_cache("vsml") / "compiled"))
+        folder = platformdirs.user_cache_path("vsml") / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def _train(arguments: Arguments) -> int:

@@ -16,7 +16,6 @@ import jax
 from vsml.types import Array
 
 Precision = Literal["float32", "bfloat16"]
-PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 
 _ROUNDED = "BF16_BF16_F32"
 

@@ -131,19 +131,18 @@ class MetaOptimizer(ABC):
         size, chunk = jax.tree.leaves(trees)[0].shape[0], self.at_once(trees)
         whole = size - size % chunk
 
-        def one(so_far: Any, row: Any) -> tuple[Any, Any]:
-            outcome, kept = member(*row)
-            return jax.tree.map(jnp.add, so_far, outcome), kept
+        def alone(*rows: Any) -> tuple[Any, Any]:
+            only = member(*jax.tree.map(lambda leaf: leaf[0], rows))
+            return jax.tree.map(lambda leaf: leaf[None], only)
+
+        together = alone if chunk == 1 else jax.vmap(member)
 
         def more(so_far: Any, rows: Any) -> tuple[Any, Any]:
-            outcomes, kept = jax.vmap(member)(*rows)
+            outcomes, kept = together(*rows)
             return jax.tree.map(lambda total, leaf: total + leaf.sum(axis=0), so_far, outcomes), kept
 
         shapes, _ = jax.eval_shape(member, *jax.tree.map(lambda leaf: leaf[0], trees))
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        if chunk == 1:
-            summed, kept = jax.lax.scan(one, nothing, trees)
-            return jax.tree.map(lambda leaf: leaf / size, summed), kept
         chunks = jax.tree.map(lambda leaf: leaf[:whole].reshape(-1, chunk, *leaf.shape[1:]), trees)
         summed, kept = jax.lax.scan(more, nothing, chunks)
         kept = jax.tree.map(lambda leaf: leaf.reshape(whole, *leaf.shape[2:]), kept)

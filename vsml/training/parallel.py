@@ -143,7 +143,7 @@ class Parallel:
         return step
 
     def lower(self, function: PerDevice, state: Any, members: Any, data: Any) -> jax.stages.Lowered:
-        """A per-device function for arguments in the inner form of `enter`, to be compiled; two are donated."""
+        """A per-device function, lowered for arguments in the inner form of `enter`; the first two are donated."""
         if self.kind == "pmap":
             step = jax.pmap(function, axis_name=AXIS, donate_argnums=(0, 1), devices=self.devices)
         else:
