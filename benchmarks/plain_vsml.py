@@ -16,8 +16,8 @@ import jax.numpy as jnp
 
 from vsml.cells.lstm import LSTM
 from vsml.learners.layers import bounded
-from vsml.learners.vsml import ERROR_CHANNEL, INPUT_CHANNEL, VSML
-from vsml.tasks.base import TaskSpec
+from vsml.learners.vsml import FEEDBACK_CHANNELS, INPUT_CHANNEL, VSML
+from vsml.tasks.base import Feedback, TaskSpec
 from vsml.types import Array, Key, Params, State
 
 
@@ -35,15 +35,15 @@ class PlainVSML(VSML):
         """That of `VSML`, with cell states [in, out, N]."""
         state = super().initial_state(params, key, spec)
         cells = jax.tree.map(
-            lambda leaf: jnp.moveaxis(leaf[0].reshape(-1, spec.num_inputs, spec.num_classes), 0, -1), state["cells"][0]
+            lambda leaf: jnp.moveaxis(leaf[0].reshape(-1, spec.num_inputs, spec.num_outputs), 0, -1), state["cells"][0]
         )
-        return {"cells": cells, "error": jnp.zeros(spec.num_classes)}
+        return {"cells": cells, "error": jnp.zeros(spec.num_outputs)}
 
     def learned_variables(self, state: State) -> State:
         return state["cells"]
 
-    def step(self, params: Params, state: State, x: Array, y: Array) -> tuple[State, Array]:
-        own = jax.tree.map(lambda leaf: leaf[0], params)
+    def predict(self, params: Params, state: State, x: Array) -> tuple[State, Array]:
+        own = jax.tree.map(lambda leaf: leaf[0], params["cell"])
 
         def tick(h: Array, c: Array, forward: Array, backward: Array) -> tuple[Array, Array, Array, Array]:
             """One sub-RNN: h, c [N], messages [channels]."""
@@ -56,12 +56,17 @@ class PlainVSML(VSML):
         layer = jax.vmap(jax.vmap(tick, (0, 0, None, 0)), (0, 0, 0, None))
         h, c = state["cells"]["h"], state["cells"]["c"]
         forward = jnp.zeros((h.shape[0], self.message_size)).at[:, INPUT_CHANNEL].set(x.ravel())
-        backward = jnp.zeros((h.shape[1], self.message_size)).at[:, ERROR_CHANNEL].set(state["error"])
+        backward = jnp.zeros((h.shape[1], self.message_size)).at[:, FEEDBACK_CHANNELS["error"]].set(state["error"])
         sent = jnp.zeros((*h.shape[:2], self.message_size))
         for _ in range(self.micro_ticks):
             h, c, sent, _ = layer(h, c, forward, backward)
         logits = bounded(sent.mean(axis=0)[:, self.output_channel], self.output_bound)
-        return {"cells": {"h": h, "c": c}, "error": jax.nn.softmax(logits) - y[0]}, logits[None]
+        return {"cells": {"h": h, "c": c}}, logits[None]
+
+    def learn(self, params: Params, state: State, x: Array, feedback: Feedback) -> State:
+        """Keeps the error for the next example."""
+        assert feedback.error is not None
+        return {**state, "error": feedback.error[0]}
 
     @property
     def offset(self) -> float:

@@ -132,7 +132,7 @@ class Step:
         spec, learner = self.experiment.spec, self.experiment.learner
         assert isinstance(learner, VSML)
         examples = getattr(self.experiment.meta_optimizer, "window", None) or spec.length
-        return self.lifetimes * examples * spec.num_inputs * spec.num_classes * learner.micro_ticks
+        return self.lifetimes * examples * spec.num_inputs * spec.num_outputs * learner.micro_ticks
 
 
 def seconds(runs: int, *functions: Callable[[], Any]) -> list[list[float]]:

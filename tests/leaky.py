@@ -13,17 +13,19 @@ from vsml.learners.base import Learner
 
 @dataclass(frozen=True)
 class Leaky(Learner):
-    """logits = s + x w,   s' = a s + y - softmax(logits),   s_0 = a n with noise n of the lifetime's key."""
+    """logits = s + x w,   s' = a s - error,   s_0 = a n with noise n of the lifetime's key."""
 
     def init(self, key: Any, spec: Any) -> Any:
-        return {"a": jnp.array(0.7), "w": 0.3 * jax.random.normal(key, (spec.num_inputs, spec.num_classes))}
+        return {"a": jnp.array(0.7), "w": 0.3 * jax.random.normal(key, (spec.num_inputs, spec.num_outputs))}
 
     def initial_state(self, params: Any, key: Any, spec: Any) -> Any:
-        return params["a"] * jax.random.normal(key, (spec.batch, spec.num_classes))
+        return params["a"] * jax.random.normal(key, (spec.batch, spec.num_outputs))
 
-    def step(self, params: Any, state: Any, x: Any, y: Any) -> Any:
-        logits = state + x @ params["w"]
-        return params["a"] * state + y - jax.nn.softmax(logits), logits
+    def predict(self, params: Any, state: Any, x: Any) -> Any:
+        return state, state + x @ params["w"]
+
+    def learn(self, params: Any, state: Any, x: Any, feedback: Any) -> Any:
+        return params["a"] * state - feedback.error
 
     def learned_variables(self, state: Any) -> Any:
         return state

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vsml.tasks.base import Task, TaskDistribution, TaskSpec
+from vsml.tasks.base import TaskDistribution, TaskSpec
+from vsml.tasks.supervised import ClassificationTask
 from vsml.types import Array
 
 
@@ -28,9 +29,9 @@ class NoiseTasks(TaskDistribution):
     def load(self) -> Any:
         return ()
 
-    def sample(self, data: Any, key: Array) -> Task:
+    def sample(self, data: Any, key: Array) -> ClassificationTask:
         # All of one draw: random bits are the slowest part to compile.
         draw = jax.random.uniform(key, (self.length, self.batch, self.num_inputs + 2))
         labels = jnp.floor(draw[..., -1] * self.num_classes).astype(int)
         mask = (draw[..., -2] < 0.8).astype(float).at[0].set(1.0)
-        return Task(4 * draw[..., :-2] - 2, jax.nn.one_hot(labels, self.num_classes, dtype=float), mask)
+        return ClassificationTask(4 * draw[..., :-2] - 2, jax.nn.one_hot(labels, self.num_classes, dtype=float), mask)

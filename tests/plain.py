@@ -173,7 +173,7 @@ def send_feedback(learner: Any, network: Network, error: Vector, label: Vector) 
 def visit(learner: Any, params: Any, wirings: Any, network: Network, k: int, backward_pass: bool) -> None:
     """All sub-RNNs of layer k tick on the messages that lie there, then all neurons hear what was sent."""
     layer = network.layers[k]
-    sets, types = (params["cell"], params["types"]) if learner.sharing.type_size else (params, np.zeros((k + 2, 0)))
+    sets, types = params["cell"], params.get("types", np.zeros((k + 2, 0)))
     set_of = np.broadcast_to(learner.sharing.set_of(k, wirings, backward_pass), len(layer.sites))
     update, send = compiled(learner.cell)
     silence = np.zeros(learner.message_size, np.float32)

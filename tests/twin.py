@@ -103,7 +103,7 @@ def send_feedback(learner: Any, stream: Stream, error: Vector, label: Vector) ->
 
 def visit(learner: Any, params: Any, sizes: tuple[int, ...], stream: Stream, k: int, backward_pass: bool) -> None:
     """All sub-RNNs of layer k tick on the messages that lie there, then all neurons hear what was sent."""
-    own = jax.tree.map(lambda leaf: leaf[set_index(learner, len(sizes) - 1, k, backward_pass)], params)
+    own = jax.tree.map(lambda leaf: leaf[set_index(learner, len(sizes) - 1, k, backward_pass)], params["cell"])
     sent_forward, sent_backward = {}, {}
     for a in range(sizes[k]):
         for b in range(sizes[k + 1]):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from plain_cell import HEARD, check_two_ticks
+from stepping import step
 
 from vsml.cells import Bilinear
 from vsml.errors import UserError
@@ -76,7 +77,7 @@ def test_stacks_with_the_backprop_genome_are_gradient_descent(hidden, sharing):
     spec, (x, y) = TaskSpec((NUM_INPUTS,), NUM_CLASSES, length=LENGTH), _task()
     params = learner.init(jax.random.key(0), spec)
     state = learner.initial_state(params, jax.random.key(1), spec)
-    run = jax.jit(lambda state: jax.lax.scan(lambda s, example: learner.step(params, s, *example), state, (x, y)))
+    run = jax.jit(lambda state: jax.lax.scan(lambda s, example: step(learner, params, s, *example), state, (x, y)))
     final, predictions = run.lower(state).compile()(state)
 
     network = _weights(state["cells"], sizes)

@@ -17,7 +17,7 @@ from vsml.evaluation import Baselines, OnlineAccuracy
 from vsml.evaluation.baselines import Contenders
 from vsml.evaluation.lifetimes import run_lifetimes
 from vsml.learners import GradientDescent
-from vsml.tasks.base import Task, TaskDistribution, TaskSpec
+from vsml.tasks import ClassificationTask, TaskDistribution, TaskSpec
 
 
 @lru_cache
@@ -40,10 +40,10 @@ class Digits(TaskDistribution):
     def load(self):
         return _digits()
 
-    def sample(self, data, key) -> Task:
+    def sample(self, data, key) -> ClassificationTask:
         images, labels = data
         drawn = jax.random.permutation(key, labels.shape[0])[: self.length, None]
-        return Task(images[drawn], jax.nn.one_hot(labels[drawn], 10), jnp.ones((self.length, 1)))
+        return ClassificationTask(images[drawn], jax.nn.one_hot(labels[drawn], 10), jnp.ones((self.length, 1)))
 
 
 def test_the_best_is_gradient_descent_by_itself_on_the_same_lifetimes():

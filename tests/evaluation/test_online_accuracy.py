@@ -14,7 +14,7 @@ from vsml.errors import UserError
 from vsml.evaluation import OnlineAccuracy
 from vsml.evaluation.lifetimes import Outcomes, accuracies, statistics
 from vsml.learners.base import Learner
-from vsml.tasks.base import Task, TaskDistribution, TaskSpec
+from vsml.tasks import ClassificationTask, TaskDistribution, TaskSpec
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,13 @@ class Counting(TaskDistribution):
     def load(self):
         return np.float32(3.0)
 
-    def sample(self, data, key) -> Task:
+    def sample(self, data, key) -> ClassificationTask:
         shape = (self.length, self.batch)
         labels = jnp.broadcast_to(jnp.arange(self.length)[:, None] % 2, shape)
         mask = jnp.broadcast_to(jnp.arange(self.length)[:, None] >= self.silent, shape).astype(jnp.float32)
-        return Task(jnp.full((*shape, 1), data * jax.random.uniform(key)), jax.nn.one_hot(labels, 2), mask)
+        return ClassificationTask(
+            jnp.full((*shape, 1), data * jax.random.uniform(key)), jax.nn.one_hot(labels, 2), mask
+        )
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,13 @@ class Parrot(Learner):
         return jnp.float32(2.0)
 
     def initial_state(self, params, key, spec):
-        return jnp.zeros((spec.batch, spec.num_classes)).at[:, 0].set(1.0)
+        return jnp.zeros((spec.batch, spec.num_outputs)).at[:, 0].set(1.0)
 
-    def step(self, params, state, x, y):
-        return y, params * state
+    def predict(self, params, state, x):
+        return state, params * state
+
+    def learn(self, params, state, x, feedback):
+        return feedback.target
 
     def learned_variables(self, state):
         return state
@@ -60,7 +65,7 @@ class Parrot(Learner):
 class Threshold(Parrot):
     """Predicts class 0 where x < 1.5, else class 1: right at half of all steps, told apart by lifetimes."""
 
-    def step(self, params, state, x, y):
+    def predict(self, params, state, x):
         return state, params * jax.nn.one_hot((x[:, 0] >= 1.5).astype(jnp.int32), 2)
 
 
@@ -68,8 +73,8 @@ class Threshold(Parrot):
 class Broken(Parrot):
     """Predicts NaN, whose argmax is class 0."""
 
-    def step(self, params, state, x, y):
-        return state, jnp.full_like(y, jnp.nan)
+    def predict(self, params, state, x):
+        return state, jnp.full_like(state, jnp.nan)
 
 
 def test_parrot_is_right_once():

@@ -16,11 +16,11 @@ import pytest
 from pairwise import pairwise
 from plain import Network, plain_lifetime
 from runs import call, metrics
+from stepping import live
 
 from vsml.cells import LSTM
 from vsml.config.catalogue import parts
 from vsml.errors import UserError
-from vsml.learners.unroll import unroll
 from vsml.learners.vsml import VSML
 from vsml.meta_optimizers import BPTT, ES
 from vsml.meta_optimizers.base import EstimatorState, Population
@@ -97,7 +97,7 @@ class Lifetimes:
     def loss(self, params: Any, key: Any, segment: int | None = None) -> tuple[Any, Any]:
         """The loss, and in place of metrics all that the twin is compared in."""
         del key, segment
-        after, predictions = unroll(self.learner, params, *self.lifetime)
+        after, _, predictions, _, _ = live(self.learner, params, *self.lifetime)
         loss = optax.softmax_cross_entropy(predictions, self.lifetime[-1]).mean()
         return loss, (predictions, after["cells"])
 

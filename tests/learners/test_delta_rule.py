@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from stepping import step
 
 from vsml.errors import UserError
 from vsml.learners.delta_rule import DeltaRule, read, write
@@ -39,8 +40,8 @@ def test_a_second_pass_ties_an_input_to_its_own_label():
     params = {"slow": {"w": copy, "b": jnp.zeros(7)}}
     state = learner.initial_state(params, jax.random.key(0), spec)
     x, y = jnp.array([[3.0]]), jnp.array([[0.0, 1.0]])
-    state, first = learner.step(params, state, x, y)
-    _, second = learner.step(params, state, x, y)
+    state, first = step(learner, params, state, x, y)
+    _, second = step(learner, params, state, x, y)
     np.testing.assert_array_equal(first, [[0.0, 0.0]])
     np.testing.assert_allclose(state.fast[0], [[0.0, 0.25], [0.0, 0.25]], rtol=1e-6)
     np.testing.assert_allclose(second, [[0.0, 0.25]], rtol=1e-6)

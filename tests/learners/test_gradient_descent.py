@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from stepping import step
 
 from vsml.errors import UserError
 from vsml.learners.gradient_descent import Descent, GradientDescent, Layer
@@ -33,7 +34,7 @@ def test_update_of_one_layer_by_hand():
     learner = GradientDescent(optax.sgd(0.5))
     network = (Layer(w=jnp.array([[1.0, 0.0], [0.0, 0.5]]), b=jnp.zeros(2)),)
     state = Descent(network, learner.optimizer.init(network))
-    state, logits = learner.step({}, state, jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 1.0]]))
+    state, logits = step(learner, {}, state, jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 1.0]]))
     p = np.e / (np.e + 1)
     np.testing.assert_allclose(logits, [[1.0, 0.0]])
     np.testing.assert_allclose(state.network[0].w, [[1 - 0.5 * p, 0.5 * p], [0.0, 0.5]], rtol=1e-6)
@@ -45,7 +46,7 @@ def test_update_is_on_the_mean_of_the_batch():
     learner = GradientDescent(optax.sgd(1.0))
     network = (Layer(w=jnp.zeros((1, 2)), b=jnp.zeros(2)),)
     state = Descent(network, learner.optimizer.init(network))
-    state, _ = learner.step({}, state, jnp.array([[1.0], [3.0]]), jnp.eye(2))
+    state, _ = step(learner, {}, state, jnp.array([[1.0], [3.0]]), jnp.eye(2))
     np.testing.assert_allclose(state.network[0].w, [[-0.5, 0.5]], rtol=1e-6)
     np.testing.assert_allclose(state.network[0].b, [0.0, 0.0], atol=1e-7)
 
@@ -62,7 +63,7 @@ def test_equals_backprop_by_hand_with_a_hidden_layer():
 
     network = tuple(Layer(jnp.asarray(w, jnp.float32), jnp.asarray(b, jnp.float32)) for w, b in ((w1, b1), (w2, b2)))
     state = Descent(network, learner.optimizer.init(network))
-    state, got = learner.step({}, state, jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32))
+    state, got = step(learner, {}, state, jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32))
     np.testing.assert_allclose(got, logits, rtol=1e-5)
     np.testing.assert_allclose(state.network[0].w, w1 - 0.1 * x.T @ back, rtol=1e-5)
     np.testing.assert_allclose(state.network[0].b, b1 - 0.1 * back[0], rtol=1e-5)

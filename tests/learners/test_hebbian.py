@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from stepping import step
 
 from vsml.learners.hebbian import FastWeights, HebbianFastWeights
 from vsml.tasks.base import TaskSpec
@@ -26,7 +27,7 @@ def test_one_update_by_hand(rule, kept):
         "rate": jnp.log(jnp.array(1 / 3)),
     }
     state = FastWeights(jnp.array([[[1.0], [1.0], [0.0]]]), error=jnp.zeros((1, 1)), label=jnp.zeros((1, 1)))
-    state, logits = HebbianFastWeights(rule).step(params, state, jnp.array([[2.0]]), jnp.array([[1.0]]))
+    state, logits = step(HebbianFastWeights(rule), params, state, jnp.array([[2.0]]), jnp.array([[1.0]]))
     np.testing.assert_allclose(logits, [[np.arctanh(0.5)]], rtol=1e-6)
     # The error line hears 0: it only forgets. The label line held nothing.
     np.testing.assert_allclose(state.fast, [[[kept + 0.25], [kept], [0.0]]], rtol=1e-6)
@@ -45,8 +46,8 @@ def test_a_second_pass_ties_an_input_to_its_own_label():
     learner, spec = HebbianFastWeights(feedback="second_pass"), TaskSpec((1,), 2, length=2)
     state = learner.initial_state(params, jax.random.key(0), spec)
     x, y = jnp.array([[3.0]]), jnp.array([[0.0, 1.0]])
-    state, first = learner.step(params, state, x, y)
-    _, second = learner.step(params, state, x, y)
+    state, first = step(learner, params, state, x, y)
+    _, second = step(learner, params, state, x, y)
     np.testing.assert_array_equal(first, [[0.0, 0.0]])
     np.testing.assert_allclose(state.fast[0, 0], [0.0, 0.5 * 3], rtol=1e-6)
     np.testing.assert_allclose(second, [[0.0, 3 * 0.5 * 1.5]], rtol=1e-6)

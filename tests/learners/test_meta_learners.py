@@ -11,11 +11,11 @@ import numpy as np
 import optax
 import pytest
 from noise_tasks import NoiseTasks
+from stepping import live
 
 from vsml.learners import ConvFrontEnd, DeltaRule, FastWeightMemory, HebbianFastWeights, Learner, MetaRNN
-from vsml.learners.unroll import unroll
 from vsml.objectives import OnlineMean
-from vsml.tasks.base import Task, TaskSpec
+from vsml.tasks import ClassificationTask, TaskSpec
 from vsml.training.lifetimes import TaskLifetimes
 
 LENGTH = 20
@@ -39,7 +39,7 @@ class NoiseImages(NoiseTasks):
     def spec(self) -> TaskSpec:
         return TaskSpec((3, 3), self.num_classes, self.length, self.batch)
 
-    def sample(self, data: Any, key: Any) -> Task:
+    def sample(self, data: Any, key: Any) -> ClassificationTask:
         task = super().sample(data, key)
         return task._replace(x=task.x.reshape(self.length, self.batch, 3, 3))
 
@@ -48,7 +48,7 @@ TASKS = NoiseImages(num_inputs=9, num_classes=3, length=LENGTH, batch=2)
 
 
 @functools.cache
-def _task() -> Task:
+def _task() -> ClassificationTask:
     return jax.jit(lambda key: TASKS.sample((), key))(jax.random.key(1))
 
 
@@ -58,7 +58,7 @@ def _predictions(learner: Learner, params: Any, x: Any, y: Any) -> Any:
 
     def predict(x, y):
         spec = TaskSpec(x.shape[2:], y.shape[-1], len(x), x.shape[1])
-        return unroll(learner, params, learner.initial_state(params, jax.random.key(0), spec), x, y)[1]
+        return live(learner, params, learner.initial_state(params, jax.random.key(0), spec), x, y).outputs
 
     alone = jax.vmap(lambda x, y: predict(x[:, None], y[:, None]), in_axes=1, out_axes=1)(x, y)
     return predict(x, y), alone[:, :, 0]

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from pairwise import pairwise
+from stepping import step
 from twin import cells_of, plain_lifetime
 
 from vsml.cells import LSTM
@@ -68,7 +69,7 @@ def test_number_of_parameter_sets(sharing, sets):
 def test_sets_are_drawn_independently():
     learner = VSML(LSTM(), sharing=Layerwise(), hidden=(2,))
     params = jax.jit(lambda: learner.init(jax.random.key(0), TaskSpec((4,), 3, length=1)))()
-    gates = np.asarray(params["gates"]["w"])
+    gates = np.asarray(params["cell"]["gates"]["w"])
     assert not np.any(gates[0] == gates[1])
 
 
@@ -160,7 +161,7 @@ def _lifetime(learner: VSML, batch: int, length: int = LENGTH) -> tuple[Any, Any
 
 @functools.partial(jax.jit, static_argnums=0)
 def _run(learner: VSML, params: Any, state: Any, x: Any, y: Any) -> tuple[Any, Any]:
-    return jax.lax.scan(lambda s, example: learner.step(params, s, *example), state, (x, y))
+    return jax.lax.scan(lambda s, example: step(learner, params, s, *example), state, (x, y))
 
 
 @pytest.mark.parametrize(
@@ -197,8 +198,9 @@ def test_the_twin_tells_every_option(name):
     }
     # Sets for every layer and pass, so that all sharings read of the same draw.
     params, _, x, y = _lifetime(_learner({**usual, "timing": "backward_pass, own set", "sharing": Layerwise}), batch=2)
-    params["forward"] |= {"scale": jnp.ones((4, 3)), "offset": jnp.zeros((4, 3))}
-    params["backward"] |= params["forward"] | params["backward"]
+    cell = params["cell"]
+    cell["forward"] |= {"scale": jnp.ones((4, 3)), "offset": jnp.zeros((4, 3))}
+    cell["backward"] |= cell["forward"] | cell["backward"]
     state = _lifetime(_learner(usual), batch=2)[1]
     outcomes = [plain_lifetime(_learner({**usual, name: value}), params, state, x, y)[0] for value in OPTIONS[name]]
     for one, other in itertools.combinations(outcomes, 2):

@@ -13,7 +13,7 @@ import optax
 import pytest
 
 from vsml.errors import UserError
-from vsml.meta_optimizers import ES, EstimatorState, Population
+from vsml.meta_optimizers import BPTT, ES, EstimatorState, Population
 from vsml.meta_optimizers.es import centred_ranks, z_scores
 
 # Numbers are tested, not speed: without LLVM's optimisation programs compile in half the time.
@@ -54,7 +54,7 @@ class Quadratic:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _gradient(es: ES, lifetimes: Any, params: Any, keys: Any) -> Any:
+def _gradient(es: ES | BPTT, lifetimes: Any, params: Any, keys: Any) -> Any:
     gradient, _, metrics = es.gradient(params, EstimatorState(), Population(keys[0], keys, len(keys)), lifetimes)
     return gradient, metrics
 
@@ -179,3 +179,12 @@ def test_mistakes_are_refused(sigma):
 def test_unknown_shaping_is_refused():
     with pytest.raises(UserError, match="shaping is 'rank': choose one of none, z_score, centred_rank"):
         ES(shaping="rank")  # pyright: ignore[reportArgumentType]
+
+
+def test_members_live_the_lifetimes_that_they_live_under_backprop():
+    """The key's part of the loss is the same lifetime by lifetime, so comparisons of estimators are paired."""
+    keys, params, lifetimes = jax.random.split(jax.random.key(3), 4), _theta(), Quadratic()
+    _, of_es = _gradient(ES(sigma=0.01), lifetimes, params, keys)
+    _, of_bptt = _gradient(BPTT(segment=1), lifetimes, params, keys)
+    assert of_es["luck"] == pytest.approx(of_bptt["luck"])
+    assert of_es["luck_squared"] == pytest.approx(of_bptt["luck_squared"])

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from leaky import Leaky
+from memory_task import Lamps
 from noise_tasks import NoiseTasks
+from stepping import step
 
 from vsml.objectives import Discounted, Improvement, Last, OnlineMean
 from vsml.training.lifetimes import TaskLifetimes
@@ -48,9 +50,13 @@ def _predictions() -> Any:
     task = TASKS.sample((), task_key)
     state, logits = Leaky().initial_state(PARAMS, state_key, TASKS.spec), []
     for t in range(LENGTH):
-        state, prediction = Leaky().step(PARAMS, state, task.x[t], task.y[t])
+        state, prediction = step(Leaky(), PARAMS, state, task.x[t], task.y[t])
         logits.append(prediction)
     return task, jnp.stack(logits)
+
+
+def _loss(objective: Any, logits: Any, task: Any) -> Any:
+    return objective.loss(task.score(task, logits, ()).loss, task.mask)
 
 
 OBJECTIVES = [OnlineMean(), Last(3), Discounted(0.8), Discounted(1.3), Improvement(2)]
@@ -60,7 +66,7 @@ OBJECTIVES = [OnlineMean(), Last(3), Discounted(0.8), Discounted(1.3), Improveme
 def test_the_mean_over_windows_is_the_loss(objective):
     task, logits = _predictions()
     losses, progress, metrics = _by_windows(objective, LENGTH)
-    np.testing.assert_allclose(np.mean(losses), objective.loss(logits, task), rtol=1e-5)
+    np.testing.assert_allclose(np.mean(losses), _loss(objective, logits, task), rtol=1e-5)
     assert progress.position.tolist() == [4, 8, 12]
     np.testing.assert_array_equal(metrics["loss"], losses)
 
@@ -70,7 +76,7 @@ def test_a_shorter_lifetime_is_the_start_of_a_longer_one(objective):
     """7 of 10 examples in two windows: the loss over those alone; what comes behind them counts nothing."""
     task, logits = _predictions()
     losses, _, _ = _by_windows(objective, 7)
-    expected = objective.loss(logits[:7], jax.tree.map(lambda leaf: leaf[:7], task))
+    expected = _loss(objective, logits[:7], jax.tree.map(lambda leaf: leaf[:7], task))
     np.testing.assert_allclose(np.mean(losses[:2]), expected, rtol=1e-5)
 
 
@@ -90,6 +96,29 @@ def test_a_window_by_hand():
 def test_whole_lifetimes_agree():
     task, logits = _predictions()
     loss, metrics = jax.jit(_lifetimes(OnlineMean()).loss)(PARAMS, KEY)
-    np.testing.assert_allclose(loss, OnlineMean().loss(logits, task), rtol=1e-5)
+    np.testing.assert_allclose(loss, _loss(OnlineMean(), logits, task), rtol=1e-5)
     _, _, by_windows = _by_windows(OnlineMean(), LENGTH)
     np.testing.assert_array_equal(metrics["accuracy_curve"], by_windows["accuracy_curve"][-1])
+
+
+def test_windows_carry_the_world_of_the_task():
+    """A lamp that outputs switch: six steps in windows of 2 are the six steps at once."""
+    lifetimes = TaskLifetimes(Leaky(), Lamps(length=6, batch=2), OnlineMean(), data=())
+    params = {"a": jnp.array(0.9), "w": jnp.array([[-0.6, 0.6]])}
+
+    @jax.jit
+    def run() -> Any:
+        def window(lifetime: Any, _: Any) -> Any:
+            loss, (lifetime, metrics) = lifetimes.run(params, lifetime, 2)
+            return lifetime, (loss, lifetime.world, metrics)
+
+        _, by_windows = jax.lax.scan(window, lifetimes.start(params, KEY, jnp.int32(6)), length=3)
+        return by_windows, lifetimes.loss(params, KEY)
+
+    (losses, worlds, metrics), (loss, expected) = run()
+    np.testing.assert_allclose(np.mean(losses), loss, rtol=1e-5)
+    np.testing.assert_array_equal(metrics["reward_curve"][-1], expected["reward_curve"])
+    assert set(expected) == {"loss", "reward", "reward_curve"}
+    assert len({tuple(world.tolist()) for world in worlds}) > 1, (
+        "the lamps have to be switched for this to say anything"
+    )

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh, PartitionSpec
 from scipy.special import stdtrit
 
@@ -53,17 +52,15 @@ class Online:
 
 def predict_online(learner: Learner, params: Params, state: State, task: Task) -> Outcomes:
     """Runs one lifetime: every example is predicted, then learned from. Returns leaves [T]."""
-    _, logits = unroll(learner, params, state, task.x, task.y)
-    # argmax finds a class in NaNs too; a prediction that is no prediction is wrong.
-    right = (jnp.argmax(logits, -1) == jnp.argmax(task.y, -1)) & jnp.isfinite(logits).all(-1)
-    loss = optax.softmax_cross_entropy(logits, task.y)
-    weight = task.mask.sum(-1)
+    lived = unroll(learner, params, state, task)
+    scores = task.score(task.steps, lived.outputs, lived.outcomes)
+    weight = task.weight.sum(-1)
 
     def mean(values: Array) -> Array:
-        total = jnp.where(task.mask > 0, values * task.mask, 0).sum(-1)
-        return jnp.where(weight > 0, total / jnp.maximum(weight, 1), jnp.nan)
+        total = jnp.where(task.weight > 0, values * task.weight, 0).sum(-1)
+        return jnp.where(weight > 0, total / jnp.where(weight > 0, weight, 1), jnp.nan)
 
-    return Outcomes(mean(right.astype(jnp.float32)), mean(loss), weight)
+    return Outcomes(mean(scores.measures["accuracy"]), mean(scores.loss), weight)
 
 
 def run_lifetimes(

@@ -77,7 +77,7 @@ class OnlineAccuracy(Evaluator):
             "examples": spec.length * spec.batch,
             "lifetimes": self.lifetimes,
             **accuracies(outcomes),
-            "chance": 1 / spec.num_classes,
+            "chance": 1 / spec.num_outputs,
             "baselines": {name: best.summary for name, best in rivals.items()},
         }
         curves = {"correct": outcomes.correct, "loss": outcomes.loss}

@@ -1,11 +1,47 @@
-"""Contract of a learning algorithm: it predicts an example, then sees its label; running it is learning."""
+"""Contract of a learning algorithm: it predicts an example, then hears what answers it; running it is learning.
+
+A learner that keeps the mean of all targets and predicts it, at a meta-learned scale:
+
+>>> import jax, jax.numpy as jnp
+>>> from dataclasses import dataclass
+>>> from vsml.tasks import Feedback, TaskSpec
+>>> @dataclass(frozen=True)
+... class MeanTarget(Learner):
+...     def init(self, key, spec):
+...         return {"scale": jnp.ones(())}
+...     def initial_state(self, params, key, spec):
+...         return {"total": jnp.zeros((spec.batch, spec.num_outputs)), "count": jnp.zeros(())}
+...     def predict(self, params, state, x):
+...         return state, params["scale"] * state["total"] / jnp.maximum(state["count"], 1)
+...     def learn(self, params, state, x, feedback):
+...         return {"total": state["total"] + feedback.target, "count": state["count"] + 1}
+...     def learned_variables(self, state):
+...         return state
+>>> learner, spec = MeanTarget(), TaskSpec(input_shape=(2,), num_outputs=1, length=10)
+>>> params = learner.init(jax.random.key(0), spec)
+>>> state = learner.initial_state(params, jax.random.key(1), spec)
+>>> state = learner.learn(params, state, jnp.zeros((1, 2)), Feedback(target=jnp.array([[4.0]])))
+>>> learner.predict(params, state, jnp.zeros((1, 2)))[1].tolist()
+[[4.0]]
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
 
-from vsml.tasks.base import TaskSpec
+from vsml.tasks.base import Feedback, Task, TaskSpec, World
 from vsml.types import Array, Key, Params, State
+
+
+class Step(NamedTuple):
+    """One step of a lifetime: a prediction, and what came of it."""
+
+    predicted: State  # behind the prediction, before learning from its answer
+    state: State  # behind the step
+    world: World  # of the task, behind the step
+    output: Array  # [B, num_outputs]
+    outcome: Any  # of the task, for `Task.score`
 
 
 class Learner(ABC):
@@ -16,22 +52,37 @@ class Learner(ABC):
 
     @abstractmethod
     def init(self, key: Key, spec: TaskSpec) -> Params:
-        """Draws the meta-parameters."""
+        """Draws the meta-parameters. Raises `UserError` where tasks of this shape cannot be learned."""
 
     @abstractmethod
     def initial_state(self, params: Params, key: Key, spec: TaskSpec) -> State:
         """Draws what a lifetime starts from, for `spec.batch` parallel examples."""
 
     @abstractmethod
-    def step(self, params: Params, state: State, x: Array, y: Array) -> tuple[State, Array]:
-        """Predicts x, then learns from y.
+    def predict(self, params: Params, state: State, x: Array) -> tuple[State, Array]:
+        """Outputs for inputs, before anything answers them.
+
+        Learning is switched off by throwing the new state away: the next prediction is then made from the same state.
 
         Args:
           x: [B, *input_shape].
-          y: [B, num_classes], one-hot.
 
         Returns:
-          The new state and the prediction made *before* y was seen: logits [B, num_classes].
+          The state that `learn` goes on from, which may hold more than the one that came in, and the outputs
+          [B, num_outputs]: logits, values, or preferences among actions, as the task reads them.
+        """
+
+    @abstractmethod
+    def learn(self, params: Params, state: State, x: Array, feedback: Feedback) -> State:
+        """Takes in what answered the outputs.
+
+        Args:
+          state: as `predict` returned it for this very x.
+          x: [B, *input_shape].
+          feedback: the kinds that `TaskSpec.feedback` names, the others None.
+
+        Returns:
+          The state that the next `predict` starts from.
         """
 
     @abstractmethod
@@ -41,3 +92,17 @@ class Learner(ABC):
     def describe(self, spec: TaskSpec) -> dict[str, int]:
         """Further sizes worth showing before a run, by name."""
         return {}
+
+    def step(self, params: Params, state: State, task: Task, world: World, step: Any) -> Step:
+        """Predicts, asks the task, learns.
+
+        Args:
+          state: where the lifetime stands.
+          task: what answers.
+          world: where the task stands.
+          step: one row of `task.steps`.
+        """
+        x = task.see(world, step)
+        predicted, output = self.predict(params, state, x)
+        answer = task.answer(world, step, output)
+        return Step(predicted, self.learn(params, predicted, x, answer.feedback), answer.world, output, answer.outcome)

@@ -1,6 +1,6 @@
 """Delta-rule fast weight programmer: a slow layer writes keys and values into a fast one, and asks it.
 
-    u_t = [x_t, e_{t-1}, y_{t-1}]                    e_t = softmax(y^_t) - y_t = dL/dy^_t
+    u_t = [x_t, e_{t-1}, y_{t-1}]                    e_t = dL/dy^_t
     k, q, v, beta = u_t S + d                        k, q <- phi(k), phi(q)      beta <- sig(beta)
     F <- F + phi(k) (v - phi(k) F)^T beta            only what the memory does not know yet is written
     y^_t = phi(q) F                                  phi(z) = (elu(z) + 1) / sum(elu(z) + 1), F = 0 at birth
@@ -24,17 +24,17 @@ import jax.numpy as jnp
 from vsml.errors import UserError
 from vsml.learners.base import Learner
 from vsml.learners.conv_front_end import ConvFrontEnd, features, init_front_end, num_features
+from vsml.learners.feedback import as_vector, feedback_size, no_feedback
 from vsml.learners.layers import affine, init_affine
-from vsml.tasks.base import TaskSpec
+from vsml.tasks.base import Feedback, TaskSpec
 from vsml.types import Array, Key, Params, State
 
 
 class ProgrammedWeights(NamedTuple):
     """What a delta-rule fast weight programmer carries through a lifetime, for B parallel examples."""
 
-    fast: Array  # [B, key_size, num_classes], F
-    error: Array  # [B, num_classes], softmax(y^) - y of the previous example
-    label: Array  # [B, num_classes], of the previous example
+    fast: Array  # [B, key_size, num_outputs], F
+    feedback: Array  # [B, feedback_size], of the previous example
 
 
 class Program(NamedTuple):
@@ -42,7 +42,7 @@ class Program(NamedTuple):
 
     key: Array  # [B, key_size], of sum 1
     query: Array  # [B, key_size], of sum 1
-    value: Array  # [B, num_classes]
+    value: Array  # [B, num_outputs]
     beta: Array  # [B, 1], how much of the difference is written, 0..1
 
 
@@ -74,34 +74,34 @@ class DeltaRule(Learner):
     def init(self, key: Key, spec: TaskSpec) -> Params:
         """Weights truncated normal with std 1 / sqrt(fan_in), biases 0; outputs in the order k, q, v, beta."""
         slow_key, front_key = jax.random.split(key)
-        num_inputs = num_features(self.front_end, spec) + 2 * spec.num_classes
-        slow = init_affine(slow_key, num_inputs, 2 * self.key_size + spec.num_classes + 1)
+        num_inputs = num_features(self.front_end, spec) + feedback_size(spec)
+        slow = init_affine(slow_key, num_inputs, 2 * self.key_size + spec.num_outputs + 1)
         return {"slow": slow} | init_front_end(self.front_end, front_key, spec)
 
     def initial_state(self, params: Params, key: Key, spec: TaskSpec) -> ProgrammedWeights:
         """All zeros, in every lifetime: keys and values already differ."""
-        feedback = jnp.zeros((spec.batch, spec.num_classes), jnp.float32)
-        fast = jnp.zeros((spec.batch, self.key_size, spec.num_classes), jnp.float32)
-        return ProgrammedWeights(fast, feedback, feedback)
+        fast = jnp.zeros((spec.batch, self.key_size, spec.num_outputs), jnp.float32)
+        return ProgrammedWeights(fast, no_feedback(spec))
 
-    def step(self, params: Params, state: ProgrammedWeights, x: Array, y: Array) -> tuple[ProgrammedWeights, Array]:
-        x = features(self.front_end, params, x)
-        program = self._program(params["slow"], x, state.error, state.label)
+    def predict(self, params: Params, state: ProgrammedWeights, x: Array) -> tuple[ProgrammedWeights, Array]:
+        program = self._program(params, x, state.feedback)
         if self.feedback == "delayed":
-            fast = write(state.fast, program.key, program.value, program.beta)
-            logits = read(fast, program.query)
-            return ProgrammedWeights(fast, jax.nn.softmax(logits) - y, y), logits
-        logits = read(state.fast, program.query)
-        program = self._program(params["slow"], x, jax.nn.softmax(logits) - y, y)
-        fast = write(state.fast, program.key, program.value, program.beta)
-        return state._replace(fast=fast), logits
+            state = state._replace(fast=write(state.fast, program.key, program.value, program.beta))
+        return state, read(state.fast, program.query)
+
+    def learn(self, params: Params, state: ProgrammedWeights, x: Array, feedback: Feedback) -> ProgrammedWeights:
+        """Keeps the feedback for the next example, or writes F in a second pass."""
+        if self.feedback == "delayed":
+            return state._replace(feedback=as_vector(feedback))
+        program = self._program(params, x, as_vector(feedback))
+        return state._replace(fast=write(state.fast, program.key, program.value, program.beta))
 
     def learned_variables(self, state: ProgrammedWeights) -> State:
-        """F; error and label are feedback in flight."""
+        """F; the feedback is in flight."""
         return state.fast
 
-    def _program(self, slow: Params, x: Array, error: Array, label: Array) -> Program:
-        said = affine(slow, jnp.concatenate([x, error, label], axis=1))
+    def _program(self, params: Params, x: Array, feedback: Array) -> Program:
+        said = affine(params["slow"], jnp.concatenate([features(self.front_end, params, x), feedback], axis=1))
         n = self.key_size
         key, query, value, beta = jnp.split(said, [n, 2 * n, said.shape[1] - 1], axis=1)
         return Program(_positive(key), _positive(query), value, jax.nn.sigmoid(beta))

@@ -1,6 +1,6 @@
 """Fast weight memory: an LSTM that writes into, and reads from, an associative memory with compositional keys.
 
-    u_t = [x_t, e_{t-1}, y_{t-1}]                          e_t = softmax(y^_t) - y_t = dL/dy^_t
+    u_t = [x_t, e_{t-1}, y_{t-1}]                          e_t = dL/dy^_t
     h, c <- LSTM(u_t, h, c)
     k1, k2, v = tanh(h W)      beta = sig(h w)             k = vec(k1 k2^T)
     F <- F + beta (v - F k) k^T                            F <- F / max(1, |F|)
@@ -29,8 +29,9 @@ from vsml.errors import UserError
 from vsml.learners.base import Learner
 from vsml.learners.conv_front_end import ConvFrontEnd, features, init_front_end, num_features
 from vsml.learners.delta_rule import read, write
+from vsml.learners.feedback import as_vector, feedback_size, no_feedback
 from vsml.learners.layers import affine, bounded, check_bound, init_affine, lstm
-from vsml.tasks.base import TaskSpec
+from vsml.tasks.base import Feedback, TaskSpec
 from vsml.types import Array, Key, Params, State
 
 LAYER_NORM_EPSILON = 1e-5
@@ -42,8 +43,7 @@ class Memory(NamedTuple):
     h: Array  # [B, hidden_size]
     c: Array  # [B, hidden_size]
     fast: Array  # [B, memory_size ** 2, memory_size], the transpose of F
-    error: Array  # [B, num_classes], softmax(y^) - y of the previous example
-    label: Array  # [B, num_classes], of the previous example
+    feedback: Array  # [B, feedback_size], of the previous example
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ class FastWeightMemory(Learner):
     def init(self, key: Key, spec: TaskSpec) -> Params:
         """Weights truncated normal with std 1 / sqrt(fan_in), biases 0; gates i, g, f, o; writing k1, k2, v, beta."""
         gates, writing, asking, reading, output, front = jax.random.split(key, 6)
-        num_inputs = num_features(self.front_end, spec) + 2 * spec.num_classes
+        num_inputs = num_features(self.front_end, spec) + feedback_size(spec)
         return {
             "gates": init_affine(gates, num_inputs + self.hidden_size, 4 * self.hidden_size),
             "write": init_affine(writing, self.hidden_size, 3 * self.memory_size + 1),
             "ask": init_affine(asking, self.hidden_size, 2 * self.memory_size),
             "read": init_affine(reading, self.memory_size, self.hidden_size),
-            "output": init_affine(output, self.hidden_size, spec.num_classes),
+            "output": init_affine(output, self.hidden_size, spec.num_outputs),
             **init_front_end(self.front_end, front, spec),
         }
 
@@ -89,18 +89,21 @@ class FastWeightMemory(Learner):
         """All zeros, in every lifetime: one network has no symmetry to break."""
         hidden = jnp.zeros((spec.batch, self.hidden_size), jnp.float32)
         fast = jnp.zeros((spec.batch, self.memory_size**2, self.memory_size), jnp.float32)
-        feedback = jnp.zeros((spec.batch, spec.num_classes), jnp.float32)
-        return Memory(hidden, hidden, fast, feedback, feedback)
+        return Memory(hidden, hidden, fast, no_feedback(spec))
 
-    def step(self, params: Params, state: Memory, x: Array, y: Array) -> tuple[Memory, Array]:
-        inputs = jnp.concatenate([features(self.front_end, params, x), state.error, state.label], axis=1)
+    def predict(self, params: Params, state: Memory, x: Array) -> tuple[Memory, Array]:
+        inputs = jnp.concatenate([features(self.front_end, params, x), state.feedback], axis=1)
         h, c = lstm(params["gates"], inputs, state.h, state.c, self.forget_offset)
         fast = self._written(params["write"], state.fast, h)
-        logits = bounded(affine(params["output"], h + self._recalled(params, fast, h)), self.output_bound)
-        return Memory(h, c, fast, error=jax.nn.softmax(logits) - y, label=y), logits
+        output = bounded(affine(params["output"], h + self._recalled(params, fast, h)), self.output_bound)
+        return state._replace(h=h, c=c, fast=fast), output
+
+    def learn(self, params: Params, state: Memory, x: Array, feedback: Feedback) -> Memory:
+        """Keeps the feedback, which enters with the next example."""
+        return state._replace(feedback=as_vector(feedback))
 
     def learned_variables(self, state: Memory) -> State:
-        """h, c and F; error and label are feedback in flight."""
+        """h, c and F; the feedback is in flight."""
         return state.h, state.c, state.fast
 
     def _written(self, writing: Params, fast: Array, h: Array) -> Array:

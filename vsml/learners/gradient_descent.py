@@ -1,7 +1,7 @@
 """Gradient descent by backprop, one update after each prediction: what a learned learning algorithm has to beat.
 
     a_0 = x      a_k = tanh(a_{k-1} W_k + b_k), k < K      y^ = a_{K-1} W_K + b_K
-    L = -1/B sum_b sum_c y_bc log softmax(y^_b)_c          (W, b) <- (W, b) + optimizer(dL/dW, dL/db)
+    e_b = dL_b/dy^_b, what the task answers                (W, b) <- (W, b) + optimizer(1/B sum_b e_b dy^_b/d(W, b))
 
 Source: the SGD and Adam baselines of Kirsch & Schmidhuber 2021, arXiv 2012.14905: one layer, or 160 tanh units between.
 """
@@ -19,8 +19,9 @@ import optax
 from vsml.errors import UserError
 from vsml.learners.base import Learner
 from vsml.learners.conv_front_end import ConvFrontEnd, num_features
+from vsml.learners.feedback import check_feedback
 from vsml.learners.layers import init_affine
-from vsml.tasks.base import TaskSpec
+from vsml.tasks.base import Feedback, TaskSpec
 from vsml.types import Array, Key, Params, State
 
 
@@ -40,14 +41,14 @@ class Descent(NamedTuple):
 
 @dataclass(frozen=True)
 class GradientDescent(Learner):
-    """Online gradient descent on the softmax cross-entropy of a fully connected tanh network.
+    """Online gradient descent on the task's own loss by a fully connected tanh network: the error is its slope.
 
     It has no meta-parameters, so there is nothing to meta-train: `params` is {}. Network and optimizer state are what
     it learns, hence its state, and are drawn anew per lifetime.
 
     Attributes:
       optimizer: any optax transformation, the learning rate included.
-      hidden: sizes of the hidden tanh layers; () is multinomial logistic regression.
+      hidden: sizes of the hidden tanh layers; () is a linear model.
       front_end: convolutions before the fully connected layers, learned with them; None for none.
     """
 
@@ -69,40 +70,47 @@ class GradientDescent(Learner):
         """Weights LeCun normal (truncated, std 1 / sqrt(fan_in)), biases 0, a fresh optimizer state.
 
         On standardised inputs every unit then starts with unit variance at any width: tanh neither saturates nor fades,
-        and the first logits are as sure of themselves with 64 inputs as with 784.
+        and the first outputs are as large with 64 inputs as with 784. Raises `UserError` where tasks give no error.
         """
-        sizes = (num_features(self.front_end, spec), *self.hidden, spec.num_classes)
+        check_feedback("learners.GradientDescent", ("error",), spec, "use another learner")
+        sizes = (num_features(self.front_end, spec), *self.hidden, spec.num_outputs)
         *keys, front_key = jax.random.split(key, len(sizes))
         filters = () if self.front_end is None else self.front_end.init(front_key, spec.input_shape)
         affine = (init_affine(k, *size) for k, size in zip(keys, itertools.pairwise(sizes), strict=True))
         network = tuple(Layer(**layer) for layer in (*filters, *affine))
         return Descent(network, self.optimizer.init(network))
 
-    def step(self, params: Params, state: Descent, x: Array, y: Array) -> tuple[Descent, Array]:
-        """Predicts x, then one update on the mean loss of the B examples."""
+    def predict(self, params: Params, state: Descent, x: Array) -> tuple[Descent, Array]:
+        return state, self._forward(state.network, x)
 
-        def loss(network: tuple[Layer, ...]) -> tuple[Array, Array]:
-            logits = self._predict(network, x)
-            return optax.softmax_cross_entropy(logits, y).mean(), logits
-
-        gradient, logits = jax.grad(loss, has_aux=True)(state.network)
+    def learn(self, params: Params, state: Descent, x: Array, feedback: Feedback) -> Descent:
+        """One update on the mean loss of the examples that have feedback; none where no example has."""
+        assert feedback.error is not None  # `initial_state` refuses other tasks
+        # Compiled together with `predict`, the forward pass in here is the one in there.
+        _, pull = jax.vjp(lambda network: self._forward(network, x), state.network)
+        given = feedback.given
+        count = x.shape[0] if given is None else jnp.maximum(given.sum(), 1)
+        (gradient,) = pull(feedback.error / count)
         updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.network)
         network: Any = optax.apply_updates(state.network, updates)
-        return Descent(network, optimizer), logits
+        learned = Descent(network, optimizer)
+        if given is None:
+            return learned
+        return jax.tree.map(lambda new, old: jnp.where(given.any(), new, old), learned, state)
 
     def learned_variables(self, state: Descent) -> State:
         """The network; the optimizer's moments are bookkeeping."""
         return state.network
 
-    def _predict(self, network: tuple[Layer, ...], x: Array) -> Array:
+    def _forward(self, network: tuple[Layer, ...], x: Array) -> Array:
         if self.front_end is None:
-            return predict(network, x)
+            return forward(network, x)
         depth = len(self.front_end.channels)
-        return predict(network[depth:], self.front_end([layer._asdict() for layer in network[:depth]], x))
+        return forward(network[depth:], self.front_end([layer._asdict() for layer in network[:depth]], x))
 
 
-def predict(network: tuple[Layer, ...], x: Array) -> Array:
-    """Logits [B, num_classes] of x [B, ...], by affine layers."""
+def forward(network: tuple[Layer, ...], x: Array) -> Array:
+    """Outputs [B, num_outputs] of x [B, ...], by affine layers."""
     *hidden, last = network
     activation = x.reshape(x.shape[0], -1)
     for layer in hidden:

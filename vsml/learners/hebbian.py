@@ -1,6 +1,6 @@
 """Hebbian fast weights: one layer whose weights change by the product of what they connect.
 
-    u_t = [x_t, e_{t-1}, y_{t-1}]                    e_t = softmax(y^_t) - y_t = dL/dy^_t
+    u_t = [x_t, e_{t-1}, y_{t-1}]                    e_t = dL/dy^_t
     y^_t = u_t (w + coeff * F_t) + b                 p_t = tanh(y^_t), the activity behind the weights
     hebb  F_ij <- (1 - eta) F_ij + eta u_i p_j       eta = sig(rate), F = 0 at birth
     oja   F_ij <- F_ij + eta p_j (u_i - p_j F_ij)
@@ -22,17 +22,17 @@ import jax.numpy as jnp
 
 from vsml.learners.base import Learner
 from vsml.learners.conv_front_end import ConvFrontEnd, features, init_front_end, num_features
+from vsml.learners.feedback import as_vector, feedback_size, no_feedback
 from vsml.learners.layers import init_affine
-from vsml.tasks.base import TaskSpec
+from vsml.tasks.base import Feedback, TaskSpec
 from vsml.types import Array, Key, Params, State
 
 
 class FastWeights(NamedTuple):
     """What Hebbian fast weights carry through a lifetime, for B parallel examples."""
 
-    fast: Array  # [B, features + 2 * num_classes, num_classes], F
-    error: Array  # [B, num_classes], softmax(y^) - y of the previous example
-    label: Array  # [B, num_classes], of the previous example
+    fast: Array  # [B, features + feedback_size, num_outputs], F
+    feedback: Array  # [B, feedback_size], of the previous example
 
 
 @dataclass(frozen=True)
@@ -63,38 +63,43 @@ class HebbianFastWeights(Learner):
     def init(self, key: Key, spec: TaskSpec) -> Params:
         """w truncated normal with std 1 / sqrt(fan_in), b 0; `rate` and `coeff` at their starts."""
         layer_key, front_key = jax.random.split(key)
-        layer = init_affine(layer_key, num_features(self.front_end, spec) + 2 * spec.num_classes, spec.num_classes)
+        layer = init_affine(layer_key, self._num_inputs(spec), spec.num_outputs)
         plastic = {"coeff": jnp.full_like(layer["w"], self.coeff), "rate": jnp.full((), self.rate, jnp.float32)}
         return layer | plastic | init_front_end(self.front_end, front_key, spec)
 
     def initial_state(self, params: Params, key: Key, spec: TaskSpec) -> FastWeights:
         """All zeros, in every lifetime: the slow weights already tell the connections apart."""
-        num_inputs = num_features(self.front_end, spec) + 2 * spec.num_classes
-        feedback = jnp.zeros((spec.batch, spec.num_classes), jnp.float32)
-        return FastWeights(jnp.zeros((spec.batch, num_inputs, spec.num_classes), jnp.float32), feedback, feedback)
+        fast = jnp.zeros((spec.batch, self._num_inputs(spec), spec.num_outputs), jnp.float32)
+        return FastWeights(fast, no_feedback(spec))
 
-    def step(self, params: Params, state: FastWeights, x: Array, y: Array) -> tuple[FastWeights, Array]:
-        x = features(self.front_end, params, x)
-        inputs = jnp.concatenate([x, state.error, state.label], axis=1)
-        logits = _activity(params, state.fast, inputs)
-        error = jax.nn.softmax(logits) - y
+    def predict(self, params: Params, state: FastWeights, x: Array) -> tuple[FastWeights, Array]:
+        inputs = jnp.concatenate([features(self.front_end, params, x), state.feedback], axis=1)
+        output = _activity(params, state.fast, inputs)
+        if self.feedback == "second_pass":
+            return state, output
+        return state._replace(fast=self._changed(params, state.fast, inputs, output)), output
+
+    def learn(self, params: Params, state: FastWeights, x: Array, feedback: Feedback) -> FastWeights:
+        """Keeps the feedback for the next example, or lets it change F in a second pass."""
         if self.feedback == "delayed":
-            return FastWeights(self._learn(params, state.fast, inputs, logits), error, y), logits
-        inputs = jnp.concatenate([x, error, y], axis=1)
-        fast = self._learn(params, state.fast, inputs, _activity(params, state.fast, inputs))
-        return state._replace(fast=fast), logits
+            return state._replace(feedback=as_vector(feedback))
+        inputs = jnp.concatenate([features(self.front_end, params, x), as_vector(feedback)], axis=1)
+        return state._replace(fast=self._changed(params, state.fast, inputs, _activity(params, state.fast, inputs)))
 
     def learned_variables(self, state: FastWeights) -> State:
-        """F; error and label are feedback in flight."""
+        """F; the feedback is in flight."""
         return state.fast
 
-    def _learn(self, params: Params, fast: Array, inputs: Array, activity: Array) -> Array:
+    def _num_inputs(self, spec: TaskSpec) -> int:
+        return num_features(self.front_end, spec) + feedback_size(spec)
+
+    def _changed(self, params: Params, fast: Array, inputs: Array, activity: Array) -> Array:
         before, behind = inputs[:, :, None], jnp.tanh(activity)[:, None, :]
         forgotten = behind**2 * fast if self.rule == "oja" else fast
         return fast + jax.nn.sigmoid(params["rate"]) * (before * behind - forgotten)
 
 
 def _activity(params: Params, fast: Array, inputs: Array) -> Array:
-    """Logits [B, num_classes] of inputs [B, n]."""
+    """Outputs [B, num_outputs] of inputs [B, n]."""
     slow = inputs @ params["w"] + params["b"][None]
     return slow + jnp.einsum("bi,bij->bj", inputs, params["coeff"][None] * fast)

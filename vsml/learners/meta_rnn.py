@@ -1,6 +1,6 @@
 """Meta RNN: one large recurrent network learns to learn in its activations.
 
-    u_t = [x_t, e_{t-1}, y_{t-1}]                          e_t = softmax(y^_t) - y_t = dL/dy^_t
+    u_t = [x_t, e_{t-1}, y_{t-1}]                          e_t = dL/dy^_t, y_t: what the task answers (or a reward)
     i, g, f, o = [u_t, h] W + b                            `micro_ticks` times on the same u_t
     c <- sig(f + offset) c + sig(i) tanh(g)                h <- sig(o) tanh(c)
     y^_t = h V + d, bounded as 100 tanh(y^_t / 100)
@@ -20,8 +20,9 @@ import jax.numpy as jnp
 from vsml.errors import UserError
 from vsml.learners.base import Learner
 from vsml.learners.conv_front_end import ConvFrontEnd, features, init_front_end, num_features
+from vsml.learners.feedback import as_vector, feedback_size, no_feedback
 from vsml.learners.layers import affine, bounded, check_bound, init_affine, lstm
-from vsml.tasks.base import TaskSpec
+from vsml.tasks.base import Feedback, TaskSpec
 from vsml.types import Array, Key, Params, State
 
 
@@ -30,13 +31,12 @@ class Recurrence(NamedTuple):
 
     h: Array  # [B, hidden_size]
     c: Array  # [B, hidden_size]
-    error: Array  # [B, num_classes], softmax(y^) - y of the previous example
-    label: Array  # [B, num_classes], of the previous example
+    feedback: Array  # [B, feedback_size], of the previous example
 
 
 @dataclass(frozen=True)
 class MetaRNN(Learner):
-    """LSTM on the input and the previous example's error and label, with a linear output.
+    """LSTM on the input and the previous example's feedback, with a linear output.
 
     The B examples of a batch are B parallel streams: each has its own state and hears its own feedback only.
 
@@ -65,27 +65,29 @@ class MetaRNN(Learner):
     def init(self, key: Key, spec: TaskSpec) -> Params:
         """Weights truncated normal with std 1 / sqrt(fan_in), biases 0; gates in the order i, g, f, o."""
         gates_key, output_key, front_key = jax.random.split(key, 3)
-        num_inputs = num_features(self.front_end, spec) + 2 * spec.num_classes
+        num_inputs = num_features(self.front_end, spec) + feedback_size(spec)
         return {
             "gates": init_affine(gates_key, num_inputs + self.hidden_size, 4 * self.hidden_size),
-            "output": init_affine(output_key, self.hidden_size, spec.num_classes),
+            "output": init_affine(output_key, self.hidden_size, spec.num_outputs),
             **init_front_end(self.front_end, front_key, spec),
         }
 
     def initial_state(self, params: Params, key: Key, spec: TaskSpec) -> Recurrence:
         """All zeros: the first example has no feedback to hear, and one network has no symmetry to break."""
         memory = jnp.zeros((spec.batch, self.hidden_size), jnp.float32)
-        feedback = jnp.zeros((spec.batch, spec.num_classes), jnp.float32)
-        return Recurrence(memory, memory, feedback, feedback)
+        return Recurrence(memory, memory, no_feedback(spec))
 
-    def step(self, params: Params, state: Recurrence, x: Array, y: Array) -> tuple[Recurrence, Array]:
-        inputs = jnp.concatenate([features(self.front_end, params, x), state.error, state.label], axis=1)
+    def predict(self, params: Params, state: Recurrence, x: Array) -> tuple[Recurrence, Array]:
+        inputs = jnp.concatenate([features(self.front_end, params, x), state.feedback], axis=1)
         h, c = state.h, state.c
         for _ in range(self.micro_ticks):
             h, c = lstm(params["gates"], inputs, h, c, self.forget_offset)
-        logits = bounded(affine(params["output"], h), self.output_bound)
-        return Recurrence(h, c, error=jax.nn.softmax(logits) - y, label=y), logits
+        return state._replace(h=h, c=c), bounded(affine(params["output"], h), self.output_bound)
+
+    def learn(self, params: Params, state: Recurrence, x: Array, feedback: Feedback) -> Recurrence:
+        """Keeps the feedback, which enters with the next example."""
+        return state._replace(feedback=as_vector(feedback))
 
     def learned_variables(self, state: Recurrence) -> State:
-        """h and c; error and label are feedback in flight."""
+        """h and c; the feedback is in flight."""
         return state.h, state.c

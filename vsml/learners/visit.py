@@ -28,6 +28,24 @@ ALONE = Reduce(lambda sent: sent, total=1.0)
 """No reduction: what each sub-RNN sends."""
 
 
+def alone(units: int) -> Wiring:
+    """Sub-RNNs that are connected to nothing: each receives messages of its own, and what it sends stays apart."""
+    own = np.arange(units)
+    keep = lambda message: message  # noqa: E731
+    return Wiring(
+        inputs=units,
+        outputs=units,
+        units=units,
+        fan_in=1,
+        before=own,
+        behind=own,
+        spread_forward=keep,
+        spread_backward=keep,
+        reduce_forward=ALONE,
+        reduce_backward=ALONE,
+    )
+
+
 def visit(
     cell: Cell,
     params: Params,

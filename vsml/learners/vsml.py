@@ -1,12 +1,12 @@
 """Variable Shared Meta Learning: a network whose every weight is a small recurrent net.
 
-Sub-RNNs s_ab sit between neurons a (before) and b (behind) of layer k = 1..K; all use shared meta-parameters V_M.
+Sub-RNNs s_ab connect input neurons a to output neurons b of layer k = 1..K; all use shared meta-parameters V_M.
 
     s_ab(k)     <- f( s_ab(k), fwd_a(k), bwd_b(k) )           `micro_ticks` times on the same messages
     fwd_b(k+1)  =  R_a f_fwd( s_ab(k) )
     bwd_a(k-1)  =  R_b f_bwd( s_ab(k) )                       R: mean, sum or sum / sqrt(n)
     fwd_a(1)[0] =  x_a          y^_b = fwd_b(K+1)[output_channel], bounded as 100 tanh(y^ / 100)
-    bwd_b(K)[0] =  dL/dy^_b     bwd_b(K)[1] = y_b
+    bwd_b(K)[0] =  dL/dy^_b     bwd_b(K)[1] = y_b      bwd_b(K)[2] = r     what the task answers, as far as it is fed
 
 Source: Kirsch & Schmidhuber 2021, arXiv 2012.14905, sections 2 and 4. Where the paper and the code behind its results
 differ, the choice is an option; its default is the code's, since the results are the code's.
@@ -15,8 +15,9 @@ differ, the choice is an option; its default is the code's, since the results ar
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,18 +25,19 @@ import jax.numpy as jnp
 from vsml.cells.base import Cell
 from vsml.errors import UserError
 from vsml.learners.base import Learner
+from vsml.learners.feedback import check_feedback
 from vsml.learners.layers import bounded
-from vsml.learners.visit import visit
+from vsml.learners.visit import alone, visit
 from vsml.sharing.base import Sharing
 from vsml.sharing.shared import Shared
 from vsml.sparsity.base import Reduction, Sparsity, Wiring
 from vsml.sparsity.dense import Dense
-from vsml.tasks.base import TaskSpec
+from vsml.tasks.base import Feedback, FeedbackKind, TaskSpec
 from vsml.types import Array, Key, Params, State
 
 INPUT_CHANNEL = 0
-ERROR_CHANNEL = 0
-LABEL_CHANNEL = 1
+FEEDBACK_CHANNELS: Mapping[FeedbackKind, int] = {"error": 0, "target": 1, "reward": 2}
+"""Where the output neurons send each kind of feedback."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class VSML(Learner):
       clear_feedback: whether what hidden neurons send backward ends with the backward pass. If not, it stays in flight,
         and the layer before hears it once more in the next forward pass. Backprop needs it to end.
       feed_error: whether bwd_b(K)[0] carries the error dL/dy^_b.
-      feed_label: whether bwd_b(K)[1] carries the label y_b. The network input does not contain it either way.
+      feed_label: whether bwd_b(K)[1] carries the label or target y_b. The network input does not contain it either way.
+      feed_reward: whether bwd_b(K)[2] carries the reward, the same for all outputs.
       recirculate: whether the outer neurons send back, in their free channels, the messages that reached them: what
         layer 1 sent backward to input a returns with x_a, what layer K sent forward to output b returns with its
         feedback.
@@ -81,6 +84,7 @@ class VSML(Learner):
     clear_feedback: bool = False
     feed_error: bool = True
     feed_label: bool = False
+    feed_reward: bool = False
     recirculate: bool = False
     output_channel: int = 1
     output_bound: float | None = 100.0
@@ -88,12 +92,17 @@ class VSML(Learner):
     merge_share: float = 0.5
 
     def __post_init__(self) -> None:
-        if not (self.feed_error or self.feed_label):
-            raise UserError("learners.VSML has no feedback to learn from: set feed_error or feed_label to True")
-        if self.message_size < 1 + self.feed_label:
+        if not self._fed:
             raise UserError(
-                f"learners.VSML.message_size is {self.message_size}, but the label needs channel {LABEL_CHANNEL}: "
-                "set message_size to 2 or more, or feed_label to False"
+                "learners.VSML has no feedback to learn from: set feed_error, feed_label or feed_reward to True"
+            )
+        last = self._fed[-1]
+        if self.message_size <= FEEDBACK_CHANNELS[last]:
+            flag = {"error": "feed_error", "target": "feed_label", "reward": "feed_reward"}[last]
+            raise UserError(
+                f"learners.VSML.message_size is {self.message_size}, but {flag} needs channel "
+                f"{FEEDBACK_CHANNELS[last]}: set message_size to {FEEDBACK_CHANNELS[last] + 1} or more, or {flag} to "
+                "False"
             )
         if not 0 <= self.output_channel < self.message_size:
             raise UserError(
@@ -131,38 +140,40 @@ class VSML(Learner):
         """The wiring of each layer for tasks of this shape."""
         kinds = self.sparsity if isinstance(self.sparsity, tuple) else (self.sparsity,) * self.num_layers
         wirings, before = [], spec.input_shape
-        for kind, size in zip(kinds, (*self.hidden, spec.num_classes), strict=True):
-            behind = kind.shape_behind(before, size)
-            wirings.append(kind.wire(before, behind, self.reduction))
-            before = behind
-        if math.prod(before) != spec.num_classes:
+        for kind, size in zip(kinds, (*self.hidden, spec.num_outputs), strict=True):
+            after = kind.shape_behind(before, size)
+            wirings.append(kind.wire(before, after, self.reduction))
+            before = after
+        if math.prod(before) != spec.num_outputs:
             raise UserError(
                 f"sparsity.{type(kinds[-1]).__name__} as the last layer of learners.VSML.sparsity gives neurons in "
-                f"shape {before}, but {spec.num_classes} classes need one each: let the last layer be @sparsity.Dense()"
+                f"shape {before}, but {spec.num_outputs} outputs need one each: let the last layer be @sparsity.Dense()"
             )
         return wirings
 
     def init(self, key: Key, spec: TaskSpec) -> Params:
-        """Parameter sets of the cell, stacked along a leading axis [num_sets, ...].
+        """Draws parameter sets. Raises `UserError` where the tasks do not give the feedback that is to be fed.
 
-        If sharing knows types of neurons, these are `cell`, and `types` holds the embedding of every layer of neurons,
-        [K + 1, type_size], standard normal.
+        Returns:
+          `cell`: sets of the cell, stacked along a leading axis [num_sets, ...]. If sharing knows types of neurons,
+          also `types`: the embedding of every layer of neurons, [K + 1, type_size], standard normal.
         """
+        check_feedback("learners.VSML", self._fed, spec, "set feed_error, feed_label and feed_reward accordingly")
         type_size = self.sharing.type_size
         sets_key, types_key = jax.random.split(key) if type_size else (key, key)
         keys = jax.random.split(sets_key, self.sharing.num_sets(self.wirings(spec)))
-        sets = jax.vmap(lambda k: self.cell.init(k, self.message_size + type_size, self.message_size))(keys)
-        if not type_size:
-            return sets
-        return {"cell": sets, "types": jax.random.normal(types_key, (self.num_layers + 1, type_size))}
+        params = {"cell": jax.vmap(lambda k: self.cell.init(k, self.message_size + type_size, self.message_size))(keys)}
+        if type_size:
+            params["types"] = jax.random.normal(types_key, (self.num_layers + 1, type_size))
+        return params
 
     def initial_state(self, params: Params, key: Key, spec: TaskSpec) -> State:
         """Random cell states, the same for all B examples of a batch, and silent messages.
 
         Returns:
           `cells`: per layer a cell state with leaves [B, n, units]. `input` [B, message_size, inputs] and `backward`,
-          per layer [B, message_size, neurons behind it]: the messages in flight between two examples. The outermost
-          ones hold only the channels that are ever used (all of them if `recirculate`).
+          per layer [B, message_size, receivers of its forward messages]: the messages in flight between two examples.
+          The outermost ones hold only the channels that are ever used (all of them if `recirculate`).
         """
         wirings = self.wirings(spec)
         keys = jax.random.split(key, self.num_layers)
@@ -175,24 +186,49 @@ class VSML(Learner):
             "input": jnp.zeros((self._input_channels, spec.num_inputs)),
             "backward": [
                 *(jnp.zeros((self.message_size, wiring.outputs)) for wiring in wirings[:-1]),
-                jnp.zeros((self._output_channels, spec.num_classes)),
+                jnp.zeros((self._output_channels, spec.num_outputs)),
             ],
         }
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (spec.batch, *leaf.shape)), state)
 
-    def step(self, params: Params, state: State, x: Array, y: Array) -> tuple[State, Array]:
-        batch = x.shape[0]
-        wirings = self.wirings(TaskSpec(x.shape[1:], y.shape[-1], length=1, batch=batch))
-        x = x.reshape(batch, -1)
+    def predict(self, params: Params, state: State, x: Array) -> tuple[State, Array]:
+        """The forward pass.
 
-        def example(state: State, x: Array, y: Array) -> tuple[State, Array]:
-            return self._example(params, wirings, state, x, y)
+        Returns:
+          `cells`; `forward` and `backward`, K + 1 messages each by the layer of neurons that they have reached, from
+          the input neurons to the output neurons; and the outputs.
+        """
+        wirings = self._wirings(x, state["backward"][-1])
 
-        if batch == 1:  # a batch axis of length 1 would only make every matrix product a batched one
-            outcome = example(jax.tree.map(lambda leaf: leaf[0], state), x[0], y[0])
-            return jax.tree.map(lambda leaf: leaf[None], outcome)
-        state, logits = jax.vmap(example)(state, x, y)
-        return {**state, "cells": jax.tree.map(self._merge, state["cells"])}, logits
+        def example(state: State, x: Array) -> tuple[State, Array]:
+            first = state["input"].at[INPUT_CHANNEL].set(x)
+            cells, forward, backward = self._visit_layers(
+                params, wirings, state["cells"], [first, *[None] * self.num_layers], [None, *state["backward"]], False
+            )
+            output = bounded(forward[-1][self.output_channel], self.output_bound)
+            return {"cells": cells, "forward": forward, "backward": backward}, output
+
+        return _for_each_example(example, state, x.reshape(x.shape[0], -1))
+
+    def learn(self, params: Params, state: State, x: Array, feedback: Feedback) -> State:
+        """Sends the feedback backward: at once in a backward pass, or together with the next example."""
+        wirings = self._wirings(x, state["backward"][-1])
+
+        def example(state: State, feedback: Feedback) -> State:
+            cells, forward = state["cells"], state["forward"]
+            backward = [*state["backward"][:-1], self._answered(forward[-1], feedback)]
+            if self.feedback == "backward_pass":
+                cells, forward, backward = self._visit_layers(params, wirings, cells, forward, backward, True)
+                hidden = backward[1:-1]
+                if self.clear_feedback:
+                    hidden = [jnp.zeros_like(message) for message in hidden]
+                backward = [backward[0], *hidden, self._silenced(forward[-1])]
+            return {"cells": cells, "input": self._echo(backward[0], self._input_channels), "backward": backward[1:]}
+
+        learned = _for_each_example(example, state, feedback)
+        if x.shape[0] == 1:
+            return learned
+        return {**learned, "cells": jax.tree.map(self._merge, learned["cells"])}
 
     def learned_variables(self, state: State) -> State:
         return state["cells"]
@@ -201,51 +237,92 @@ class VSML(Learner):
         """Number of sub-RNNs."""
         return {"sub-RNNs": sum(wiring.units for wiring in self.wirings(spec))}
 
-    def _example(self, params: Params, wirings: list[Wiring], state: State, x: Array, y: Array) -> tuple[State, Array]:
-        """One example, without batch axis. Messages are listed by the layer of neurons they arrive at, 0..K."""
-        last = self.num_layers
-        cells = list(state["cells"])
-        forward = [state["input"].at[INPUT_CHANNEL].set(x), *[jnp.zeros(())] * last]
-        backward = [jnp.zeros(()), *state["backward"]]
+    def visit_alone(
+        self, params: Params, cells: State, forward: Array, backward: Array, layer: int = 0, backward_pass: bool = False
+    ) -> tuple[State, Array, Array]:
+        """One visit of sub-RNNs that are connected to nothing, with the micro ticks and parameters of real use.
 
-        self._visit_layers(params, wirings, cells, forward, backward, backward_pass=False)
-        logits = bounded(forward[last][self.output_channel], self.output_bound)
-        error = jax.nn.softmax(logits) - y  # dL/dy^ of the cross-entropy
-        backward[last] = self._feedback(forward[last], error, y)
-        if self.feedback == "backward_pass":
-            self._visit_layers(params, wirings, cells, forward, backward, backward_pass=True)
-            backward[last] = self._feedback(forward[last], jnp.zeros_like(error), jnp.zeros_like(y))
-            if self.clear_feedback:
-                backward[1:last] = [jnp.zeros_like(message) for message in backward[1:last]]
-        return {
-            "cells": cells,
-            "input": self._echo(backward[0], self._input_channels),
-            "backward": backward[1:],
-        }, logits
+        What one sub-RNN makes of its state and of the messages that arrive, without a network or a lifetime around it:
+        what an objective regresses on.
+
+        Args:
+          params: meta-parameters. Sharing has to give the layer a single set of them.
+          cells: states with leaves [n, units], as `learned_variables` lists them for a layer, of any number of units.
+          forward, backward: arriving messages, [channels, units]; channels beyond these are silent.
+          layer: whose parameters and types of neurons are used, from 0.
+          backward_pass: whether the visit is one of the backward pass.
+
+        Returns:
+          The new states, and the messages that each sub-RNN sends forward and backward, [message_size, units].
+
+        Raises:
+          UserError: if sub-RNNs of the layer use several sets.
+        """
+        units = forward.shape[1]
+        wiring = alone(units)
+        index = self.sharing.set_of(layer, [wiring] * self.num_layers, backward_pass)
+        if not isinstance(index, int):
+            raise UserError(
+                f"sharing.{type(self.sharing).__name__} gives the sub-RNNs of a layer several sets of "
+                "meta-parameters: a sub-RNN by itself needs one, as with sharing.Shared or sharing.Layerwise"
+            )
+        arriving = self._with_types(params, layer, forward, backward)
+        return visit(self.cell, params["cell"], index, wiring, cells, *arriving, self.micro_ticks)
+
+    @property
+    def _fed(self) -> tuple[FeedbackKind, ...]:
+        """The kinds of feedback that the output neurons send backward."""
+        flags = {"error": self.feed_error, "target": self.feed_label, "reward": self.feed_reward}
+        return tuple(kind for kind in FEEDBACK_CHANNELS if flags[kind])
+
+    def _wirings(self, x: Array, last_backward: Array) -> list[Wiring]:
+        """The wiring of each layer, given inputs [B, *input_shape] and a message of the output neurons."""
+        return self.wirings(TaskSpec(x.shape[1:], last_backward.shape[-1], length=1))
 
     def _visit_layers(
         self,
         params: Params,
         wirings: list[Wiring],
         cells: list[State],
-        forward: list[Array],
-        backward: list[Array],
+        forward: list[Any],
+        backward: list[Any],
         backward_pass: bool,
-    ) -> None:
-        """Visits all layers in the order of the pass and replaces, in the given lists, states and sent messages."""
-        sets, types = (params["cell"], params["types"]) if self.sharing.type_size else (params, None)
+    ) -> tuple[list[State], list[Any], list[Any]]:
+        """Visits all layers of one example in the order of the pass.
+
+        Args:
+          cells: by layer, leaves [n, units].
+          forward, backward: messages [channels, neurons] by the layer of neurons that they have reached, 0..K; None for
+            one that the pass itself sends.
+
+        Returns:
+          The three lists behind the pass.
+        """
+        cells, forward, backward = list(cells), list(forward), list(backward)
         order = range(self.num_layers)
         for k in reversed(order) if backward_pass else order:
-            heard = wirings[k].spread_forward(forward[k]), wirings[k].spread_backward(backward[k + 1])
-            if types is not None:
-                heard = self._with_type(heard[0], types[k]), self._with_type(heard[1], types[k + 1])
+            arriving = wirings[k].spread_forward(forward[k]), wirings[k].spread_backward(backward[k + 1])
             index = self.sharing.set_of(k, wirings, backward_pass)
             cells[k], forward[k + 1], backward[k] = visit(
-                self.cell, sets, index, wirings[k], cells[k], *heard, self.micro_ticks
+                self.cell,
+                params["cell"],
+                index,
+                wirings[k],
+                cells[k],
+                *self._with_types(params, k, *arriving),
+                self.micro_ticks,
             )
+        return cells, forward, backward
+
+    def _with_types(self, params: Params, layer: int, forward: Array, backward: Array) -> tuple[Array, Array]:
+        """Messages at the sites of a layer, [channels, sites], with the types of who sends them, if these are known."""
+        if not self.sharing.type_size:
+            return forward, backward
+        types = params["types"]
+        return self._with_type(forward, types[layer]), self._with_type(backward, types[layer + 1])
 
     def _with_type(self, message: Array, embedding: Array) -> Array:
-        """What sites hear, [channels, sites], with the channels that are silent, and the type of who sends it."""
+        """A message with the channels that are silent, and the type of who sends it."""
         silent = jnp.zeros((self.message_size - message.shape[0], message.shape[1]))
         types = jnp.broadcast_to(embedding[:, None], (len(embedding), message.shape[1]))
         return jnp.concatenate([message, silent, types])
@@ -258,21 +335,24 @@ class VSML(Learner):
     @property
     def _output_channels(self) -> int:
         """Channels that the output neurons ever send backward."""
-        if self.recirculate:
-            return self.message_size
-        return 1 + LABEL_CHANNEL if self.feed_label else 1 + ERROR_CHANNEL
+        return self.message_size if self.recirculate else 1 + max(FEEDBACK_CHANNELS[kind] for kind in self._fed)
 
     def _echo(self, arrived: Array, num_channels: int) -> Array:
         """What the outer neurons send back in the channels that carry nothing else."""
         return arrived if self.recirculate else jnp.zeros((num_channels, arrived.shape[1]))
 
-    def _feedback(self, arrived: Array, error: Array, label: Array) -> Array:
-        """The message [channels, classes] that the output neurons send backward."""
+    def _answered(self, arrived: Array, feedback: Feedback) -> Array:
+        """The message [channels, outputs] that the output neurons send backward."""
         message = self._echo(arrived, self._output_channels)
-        if self.feed_error:
-            message = message.at[ERROR_CHANNEL].set(error)
-        if self.feed_label:
-            message = message.at[LABEL_CHANNEL].set(label)
+        for kind in self._fed:
+            message = message.at[FEEDBACK_CHANNELS[kind]].set(getattr(feedback, kind))
+        return message
+
+    def _silenced(self, arrived: Array) -> Array:
+        """The same without any feedback."""
+        message = self._echo(arrived, self._output_channels)
+        for kind in self._fed:
+            message = message.at[FEEDBACK_CHANNELS[kind]].set(0.0)
         return message
 
     def _merge(self, leaf: Array) -> Array:
@@ -280,3 +360,13 @@ class VSML(Learner):
         num_merged = round(leaf.shape[1] * self.merge_share)
         mean = jnp.mean(leaf[:, :num_merged], axis=0, keepdims=True)
         return leaf.at[:, :num_merged].set(mean)
+
+
+def _for_each_example(function: Callable[..., Any], *trees: Any) -> Any:
+    """`function` of each example of trees with leaves [B, ...], stacked likewise.
+
+    Without `vmap` for one example: a batch axis of length 1 would only make every matrix product a batched one.
+    """
+    if jax.tree.leaves(trees)[0].shape[0] > 1:
+        return jax.vmap(function)(*trees)
+    return jax.tree.map(lambda leaf: leaf[None], function(*jax.tree.map(lambda leaf: leaf[0], trees)))

@@ -1,6 +1,6 @@
 """How the meta-gradient is estimated: one file per estimator. The update itself is optax's."""
 
-from vsml.meta_optimizers.base import EstimatorState, Lifetimes, MetaOptimizer, Population, Progress
+from vsml.meta_optimizers.base import EstimatorState, Lifetimes, MetaOptimizer, PartialLifetime, Population
 from vsml.meta_optimizers.bptt import BPTT
 from vsml.meta_optimizers.es import ES
 from vsml.meta_optimizers.evosax import Evosax
@@ -17,8 +17,8 @@ __all__ = [
     "Evosax",
     "Lifetimes",
     "MetaOptimizer",
+    "PartialLifetime",
     "Population",
-    "Progress",
     "Truncated",
     "TruncatedBPTT",
     "TruncatedES",

@@ -11,17 +11,23 @@ import jax
 import jax.numpy as jnp
 
 from vsml.errors import UserError
+from vsml.tasks.base import World
 from vsml.types import Array, Key, Metrics, Params, State
 
+# What is drawn of a lifetime's key beside its task and its initial state, which are `split(key)`, that is the streams 0
+# and 1 of `fold_in`.
+NOISE_STREAM, OBJECTIVE_STREAM, LENGTH_STREAM = 2, 3, 4
 
-class Progress(NamedTuple):
-    """A lifetime that is cut into windows, between two of them. Its examples are drawn again from the key."""
+
+class PartialLifetime(NamedTuple):
+    """A lifetime that is cut into windows, between two of them. Its task is drawn again from the key."""
 
     key: Array  # [2] uint32, data of the key that determines the lifetime
     state: State  # of the learner; at position 0 any of its shape, since `run` draws it then
-    position: Array  # [] int32, examples seen
-    length: Array  # [] int32, examples of this lifetime, at most T; it is over where `position` is not below
-    accuracy_curve: Array  # [T] float32, as last seen, also in the lifetimes before; NaN where never
+    world: World  # of the task; at position 0 any of its shape
+    position: Array  # [] int32, steps lived
+    length: Array  # [] int32, steps of this lifetime, at most T; it is over where `position` is not below
+    curves: Metrics  # [T] float32 each, as last seen, also in the lifetimes before; NaN where never
 
 
 class Lifetimes(Protocol):
@@ -44,13 +50,13 @@ class Lifetimes(Protocol):
         """
         ...
 
-    def start(self, params: Params, key: Key, length: Array) -> Progress:
+    def start(self, params: Params, key: Key, length: Array) -> PartialLifetime:
         """A lifetime of `length` examples before its first one. Of the params only the shapes matter."""
         ...
 
     def run(
-        self, params: Params, progress: Progress, window: int, segment: int | None = None
-    ) -> tuple[Array, tuple[Progress, Metrics]]:
+        self, params: Params, lifetime: PartialLifetime, window: int, segment: int | None = None
+    ) -> tuple[Array, tuple[PartialLifetime, Metrics]]:
         """Runs a lifetime on for `window` examples, or as many as are left; `segment` as for `loss`.
 
         Returns:

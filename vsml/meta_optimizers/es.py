@@ -3,8 +3,9 @@
     eps_p ~ N(0, I)      L+-_p = L_p(V_M +- sigma eps_p)      g = mean_p eps_p (F+_p - F-_p) / (2 sigma)
 
 Both halves of a pair live the same lifetime (same task, same initial state), so that their difference is due to eps
-alone. F is L, or L shaped by its place among the losses of the whole population, both halves of every pair: its
-z-score, or its centred rank, which makes the estimate blind to the scale of the loss and to outliers.
+alone. It is the lifetime that the member of this index lives under backprop: comparisons of estimators are paired. F is
+L, or L shaped by its place among the losses of the whole population, both halves of every pair: its z-score, or its
+centred rank, which makes the estimate blind to the scale of the loss and to outliers.
 
 Source: Salimans et al. 2017, arXiv 1703.03864; settings of Kirsch & Schmidhuber 2021, arXiv 2012.14905.
 """
@@ -19,8 +20,20 @@ import jax.numpy as jnp
 import optax
 
 from vsml.errors import UserError
-from vsml.meta_optimizers.base import EstimatorState, Lifetimes, MetaOptimizer, Population, mean_over_members
+from vsml.meta_optimizers.base import (
+    NOISE_STREAM,
+    EstimatorState,
+    Lifetimes,
+    MetaOptimizer,
+    Population,
+    mean_over_members,
+)
 from vsml.types import Array, Key, Metrics, Params
+
+
+def noise_key(key: Key) -> Key:
+    """The key of a member's noise; the key itself is that of its lifetime, the same as under backprop."""
+    return jax.random.fold_in(key, NOISE_STREAM)
 
 
 def noise_like(key: Key, params: Params) -> Params:
@@ -90,16 +103,15 @@ class ES(MetaOptimizer):
         sigma = sigma_at(self.sigma, population.step)
 
         def pair(key: Key) -> tuple[Array, Metrics]:
-            lifetime_key, noise_key = jax.random.split(key)
-            noise = noise_like(noise_key, params)
+            noise = noise_like(noise_key(key), params)
             losses, metrics = self.for_each(
-                lambda scale: lifetimes.loss(shifted(params, noise, scale), lifetime_key),
+                lambda scale: lifetimes.loss(shifted(params, noise, scale), key),
                 sigma * jnp.array([1.0, -1.0]),
             )
             return losses, mean_over_members(metrics)
 
         def pull(key: Key, slope: Array) -> Params:
-            noise = noise_like(jax.random.split(key)[1], params)  # drawn again rather than kept
+            noise = noise_like(noise_key(key), params)  # drawn again rather than kept
             return jax.tree.map(lambda e: slope * e, noise)
 
         losses, metrics = self.for_each(pair, population.keys)

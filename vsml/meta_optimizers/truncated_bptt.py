@@ -17,7 +17,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from vsml.meta_optimizers.base import EstimatorState, Lifetimes, Population, Progress
+from vsml.meta_optimizers.base import EstimatorState, Lifetimes, PartialLifetime, Population
 from vsml.meta_optimizers.bptt import check_backprop, clip_to
 from vsml.meta_optimizers.truncation import Truncated, end_where
 from vsml.types import Key, Metrics, Params
@@ -41,7 +41,7 @@ class TruncatedBPTT(Truncated):
         super().__post_init__()
         check_backprop("TruncatedBPTT", self.segment, self.clip)
 
-    def init_members(self, params: Params, keys: Key, lifetimes: Lifetimes) -> Progress:
+    def init_members(self, params: Params, keys: Key, lifetimes: Lifetimes) -> PartialLifetime:
         return self.start_staggered(params, keys, lifetimes)
 
     def gradient(
@@ -50,14 +50,14 @@ class TruncatedBPTT(Truncated):
         window = self.window_of(lifetimes)
         segment = window if self.segment is None else self.segment
 
-        def member(key: Key, progress: Progress) -> tuple[tuple[Params, Metrics], Progress]:
-            progress, _ = self.renew(progress, key, lifetimes)
-            run = jax.grad(lambda p: lifetimes.run(p, progress, window, segment), has_aux=True)
-            gradient, (progress, metrics) = run(params)
+        def member(key: Key, lifetime: PartialLifetime) -> tuple[tuple[Params, Metrics], PartialLifetime]:
+            lifetime, _ = self.renew(lifetime, key, lifetimes)
+            run = jax.grad(lambda p: lifetimes.run(p, lifetime, window, segment), has_aux=True)
+            gradient, (lifetime, metrics) = run(params)
             finite = jnp.isfinite(metrics["loss"])
             for leaf in jax.tree.leaves(gradient):
                 finite &= jnp.isfinite(leaf).all()
-            return (clip_to(self.clip, gradient), metrics), end_where(~finite, progress)
+            return (clip_to(self.clip, gradient), metrics), end_where(~finite, lifetime)
 
         (gradient, metrics), members = self.mean_and_each(member, population.keys, state.members)
         return gradient, EstimatorState(members=members), metrics

@@ -17,16 +17,20 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vsml.meta_optimizers.base import EstimatorState, Lifetimes, Population, Progress, mean_over_members
-from vsml.meta_optimizers.es import check_sigma, noise_like, shifted, sigma_at
+from vsml.meta_optimizers.base import EstimatorState, Lifetimes, PartialLifetime, Population, mean_over_members
+from vsml.meta_optimizers.es import check_sigma, noise_key, noise_like, shifted, sigma_at
 from vsml.meta_optimizers.truncation import Truncated, end_where
+from vsml.tasks.base import World
 from vsml.types import Array, Key, Metrics, Params, State
+
+Own = tuple[State, World, Metrics]
+"""What each half of a pair has for itself: the learner's state, the task's world, and curves."""
 
 
 class Pair(NamedTuple):
     """What a member carries from meta-step to meta-step."""
 
-    progress: Progress  # leaves of `state` and `accuracy_curve` [2, ...]
+    lifetime: PartialLifetime  # leaves of `state`, `world` and `curves` [2, ...]
     accumulated: Params  # PES: sum of eps / sigma over the windows of this lifetime so far; otherwise ()
 
 
@@ -45,12 +49,9 @@ class TruncatedES(Truncated):
         check_sigma(f"meta_optimizers.{type(self).__name__}", self.sigma)
 
     def init_members(self, params: Params, keys: Key, lifetimes: Lifetimes) -> Pair:
-        progress = self.start_staggered(params, keys, lifetimes)
-        both = lambda leaf: jnp.stack([leaf, leaf], axis=1)  # noqa: E731
-        progress = progress._replace(
-            state=jax.tree.map(both, progress.state), accuracy_curve=both(progress.accuracy_curve)
-        )
-        return Pair(progress, jax.vmap(lambda _: self.nothing(params))(keys))
+        lifetime = self.start_staggered(params, keys, lifetimes)
+        lifetime = _with_own(lifetime, jax.tree.map(lambda leaf: jnp.stack([leaf, leaf], axis=1), _own(lifetime)))
+        return Pair(lifetime, jax.vmap(lambda _: self.nothing(params))(keys))
 
     def nothing(self, params: Params) -> Params:
         """What a lifetime starts to accumulate from."""
@@ -66,25 +67,30 @@ class TruncatedES(Truncated):
         sigma, window = sigma_at(self.sigma, population.step), self.window_of(lifetimes)
 
         def member(key: Key, pair: Pair) -> tuple[tuple[Params, Metrics], Pair]:
-            lifetime_key, noise_key = jax.random.split(key)
-            progress, renewed = self.renew(pair.progress, lifetime_key, lifetimes)
-            noise = noise_like(noise_key, params)
+            lifetime, renewed = self.renew(pair.lifetime, key, lifetimes)
+            noise = noise_like(noise_key(key), params)
 
-            def half(scale: Array, state: State, curve: Array) -> tuple[Array, tuple[Progress, Metrics]]:
-                own = progress._replace(state=state, accuracy_curve=curve)
-                return lifetimes.run(shifted(params, noise, scale), own, window)
+            def half(scale: Array, own: Own) -> tuple[Array, tuple[PartialLifetime, Metrics]]:
+                return lifetimes.run(shifted(params, noise, scale), _with_own(lifetime, own), window)
 
-            losses, (lived, metrics) = self.for_each(
-                half, sigma * jnp.array([1.0, -1.0]), progress.state, progress.accuracy_curve
-            )
+            losses, (lived, metrics) = self.for_each(half, sigma * jnp.array([1.0, -1.0]), _own(lifetime))
             # Both live the same lifetime.
-            progress = lived._replace(key=lived.key[0], position=lived.position[0], length=lived.length[0])
+            lifetime = lived._replace(key=lived.key[0], position=lived.position[0], length=lived.length[0])
             before = jax.tree.map(lambda leaf: jnp.where(renewed, 0, leaf), pair.accumulated)
             accumulated, direction = self.accumulate(before, jax.tree.map(lambda e: e / sigma, noise))
             slope = (losses[0] - losses[1]) / 2
-            progress = end_where(~jnp.isfinite(losses).all(), progress)
+            lifetime = end_where(~jnp.isfinite(losses).all(), lifetime)
             gradient = jax.tree.map(lambda d: slope * d, direction)
-            return (gradient, mean_over_members(metrics)), Pair(progress, accumulated)
+            return (gradient, mean_over_members(metrics)), Pair(lifetime, accumulated)
 
         (gradient, metrics), members = self.mean_and_each(member, population.keys, state.members)
         return gradient, EstimatorState(members=members), metrics
+
+
+def _own(lifetime: PartialLifetime) -> Own:
+    return lifetime.state, lifetime.world, lifetime.curves
+
+
+def _with_own(lifetime: PartialLifetime, own: Own) -> PartialLifetime:
+    state, world, curves = own
+    return lifetime._replace(state=state, world=world, curves=curves)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from vsml.errors import UserError
-from vsml.meta_optimizers.base import Lifetimes, MetaOptimizer, Progress
+from vsml.meta_optimizers.base import LENGTH_STREAM, Lifetimes, MetaOptimizer, PartialLifetime
 from vsml.types import Array, Key, Params
 
 
@@ -46,7 +46,7 @@ class Truncated(MetaOptimizer):
         """Examples per meta-step."""
         return min(self.window, lifetimes.length)
 
-    def start_staggered(self, params: Params, keys: Key, lifetimes: Lifetimes) -> Progress:
+    def start_staggered(self, params: Params, keys: Key, lifetimes: Lifetimes) -> PartialLifetime:
         """The members' lifetimes before the first meta-step: leaves [members, ...].
 
         Member i of n starts with a lifetime of floor(i W / n) windows, where W windows are a whole one. One of no
@@ -57,22 +57,24 @@ class Truncated(MetaOptimizer):
         lengths = window * (jnp.arange(members) * windows // members)
         return jax.vmap(lambda key, length: lifetimes.start(params, key, length))(keys, lengths)
 
-    def renew(self, progress: Progress, key: Key, lifetimes: Lifetimes) -> tuple[Progress, Array]:
+    def renew(self, lifetime: PartialLifetime, key: Key, lifetimes: Lifetimes) -> tuple[PartialLifetime, Array]:
         """A lifetime that is over gives way to the one of `key`. Also says whether it did."""
-        over = progress.position >= progress.length
-        new = progress._replace(
+        over = lifetime.position >= lifetime.length
+        new = lifetime._replace(
             key=jax.random.key_data(key),
-            position=jnp.zeros_like(progress.position),
+            position=jnp.zeros_like(lifetime.position),
             length=self._new_length(key, lifetimes),
         )
-        return choose(over, new, progress), over
+        return choose(over, new, lifetime), over
 
     def _new_length(self, key: Key, lifetimes: Lifetimes) -> Array:
         if self.min_length is None:
             return jnp.asarray(lifetimes.length, jnp.int32)
         shortest = min(self.min_length, lifetimes.length)
         # Length n has the probability log((n + 1) / n) / log((T + 1) / shortest).
-        exponent = jax.random.uniform(jax.random.fold_in(key, 1)) * jnp.log((lifetimes.length + 1) / shortest)
+        exponent = jax.random.uniform(jax.random.fold_in(key, LENGTH_STREAM)) * jnp.log(
+            (lifetimes.length + 1) / shortest
+        )
         return jnp.clip(jnp.floor(shortest * jnp.exp(exponent)), shortest, lifetimes.length).astype(jnp.int32)
 
 
@@ -81,6 +83,6 @@ def choose(condition: Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
 
 
-def end_where(broken: Array, progress: Progress) -> Progress:
+def end_where(broken: Array, lifetime: PartialLifetime) -> PartialLifetime:
     """A lifetime that broke down is over: run on, it would be as little finite."""
-    return progress._replace(position=jnp.where(broken, progress.length, progress.position))
+    return lifetime._replace(position=jnp.where(broken, lifetime.length, lifetime.position))

@@ -1,6 +1,6 @@
 """Mean loss with weights that fall or grow over a lifetime: learn fast, or know much in the end.
 
-    L = sum_t gamma^t CE(y^_t, y_t) / sum_t gamma^t
+    L = sum_t gamma^t L_t / sum_t gamma^t
 
 Source: gamma < 1 is the usual discount of the future; gamma > 1 weighs late predictions more, between the online mean
   (gamma = 1) and the last prediction (gamma to infinity). Weights over the inner steps: Andrychowicz et al. 2016, arXiv
@@ -16,13 +16,13 @@ import jax.numpy as jnp
 
 from vsml.errors import UserError
 from vsml.objectives.base import LinearObjective
-from vsml.objectives.losses import shares
+from vsml.objectives.weights import shares
 from vsml.types import Array
 
 
 @dataclass(frozen=True)
 class Discounted(LinearObjective):
-    """Mean cross-entropy where the mask is 1, the weight of every step `factor` times that of the step before.
+    """Mean loss where the task lets it count, the weight of every step `factor` times that of the step before.
 
     Attributes:
       factor: gamma, above 0; below 1 early predictions count more, above 1 late ones.
@@ -34,10 +34,10 @@ class Discounted(LinearObjective):
         if not 0 < self.factor < math.inf:
             raise UserError(f"objectives.Discounted.factor is {self.factor}: set it above 0, and finite")
 
-    def weights(self, mask: Array, length: Array | int) -> Array:
+    def weights(self, weight: Array, length: Array | int) -> Array:
         # Counted from where the weight is largest, which no lifetime is too long for.
         largest = 0 if self.factor <= 1 else length - 1
-        steps = (jnp.arange(mask.shape[0]) - largest)[:, None]
-        # Behind the end of the lifetime the mask is 0, and powers might overflow.
-        exponents = jnp.where(jnp.arange(mask.shape[0])[:, None] < length, steps * math.log(self.factor), 0.0)
-        return shares(mask * jnp.exp(exponents).astype(mask.dtype))
+        steps = (jnp.arange(weight.shape[0]) - largest)[:, None]
+        # Beyond the end of the lifetime the weight is 0, and powers might overflow.
+        exponents = jnp.where(jnp.arange(weight.shape[0])[:, None] < length, steps * math.log(self.factor), 0.0)
+        return shares(weight * jnp.exp(exponents).astype(weight.dtype))

@@ -1,6 +1,6 @@
 """How much the loss falls over a lifetime: progress counts, not what was known before.
 
-    L = CE(y^_T, y_T) - CE(y^_1, y_1)
+    L = L_T - L_1
 
 What all predictions share cancels: a learner gains nothing by knowing the answer from the start. The loss has no lower
 bound: a first prediction that is confidently wrong pays as much as a last one that is right.
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 from vsml.errors import UserError
 from vsml.objectives.base import LinearObjective
-from vsml.objectives.losses import between, shares
+from vsml.objectives.weights import between, shares
 from vsml.types import Array
 
 
 @dataclass(frozen=True)
 class Improvement(LinearObjective):
-    """Mean cross-entropy of the last `count` steps minus that of the first `count`, where the mask is 1.
+    """Mean loss of the last `count` steps minus that of the first `count`, where the task lets it count.
 
     Attributes:
       count: how many steps count at either end; they overlap where it is more than half of a lifetime.
@@ -32,7 +32,7 @@ class Improvement(LinearObjective):
         if self.count < 1:
             raise UserError(f"objectives.Improvement.count is {self.count}: set it to 1 or more")
 
-    def weights(self, mask: Array, length: Array | int) -> Array:
-        last = shares(mask * between(mask, length - self.count, length))
-        first = shares(mask * between(mask, 0, self.count))
+    def weights(self, weight: Array, length: Array | int) -> Array:
+        last = shares(weight * between(weight, length - self.count, length))
+        first = shares(weight * between(weight, 0, self.count))
         return last - first

@@ -1,23 +1,42 @@
-"""Data: sources of labelled examples, transforms of a lifetime, and the distributions that tasks are drawn from."""
+"""Tasks and the distributions they are drawn from; sources of labelled examples, and transforms of a lifetime."""
 
 from __future__ import annotations
 
-from vsml.tasks.base import Dataset, Examples, Source, Task, TaskDistribution, TaskSpec, Transform
+from vsml.tasks.base import (
+    Answer,
+    Dataset,
+    Examples,
+    Feedback,
+    Scores,
+    Source,
+    Task,
+    TaskDistribution,
+    TaskSpec,
+    Transform,
+    World,
+)
 from vsml.tasks.classification import Classification
 from vsml.tasks.few_shot import FewShot
 from vsml.tasks.mixture import Mixture
+from vsml.tasks.supervised import ClassificationTask, RegressionTask
 
 __all__ = [
+    "Answer",
     "Classification",
+    "ClassificationTask",
     "Dataset",
     "Examples",
+    "Feedback",
     "FewShot",
     "Mixture",
+    "RegressionTask",
+    "Scores",
     "Source",
     "Task",
     "TaskDistribution",
     "TaskSpec",
     "Transform",
+    "World",
 ]
 
 PARTS = (Mixture,)

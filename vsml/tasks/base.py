@@ -1,40 +1,131 @@
-"""Contracts of the data side: sources of examples, transforms of a lifetime, distributions of tasks.
+"""Contracts of the data side: tasks, what they are drawn from, sources of examples, transforms of a lifetime.
 
     source --load()--> Dataset on the host, once
     distribution --sample(data, key)--> Task on the device, pure and traced, one lifetime
+    task: x_t = see(world, step_t)    learner: y^_t    task: world, feedback, outcome = answer(world, step_t, y^_t)
 
 A distribution's arrays are loaded once, placed on the devices once, and handed to `sample` as an argument, so that
 nothing touches the host in a meta-step and no data set ends up as a constant inside a compiled program.
+
+A task without labels: which of two arms pays is hidden in the task, and the reward depends on what the learner does.
+
+>>> import jax, jax.numpy as jnp
+>>> from typing import NamedTuple
+>>> class Arms(NamedTuple):
+...     paying: jax.Array  # [] int32, the arm that pays
+...     weight: jax.Array  # [T, 1]
+...     world: tuple = ()  # nothing but the answer depends on outputs
+...     @property
+...     def steps(self):
+...         return self.weight  # leaves [T, ...], handed to `see` and `answer` step by step
+...     def see(self, world, step):
+...         return jnp.ones((1, 1))
+...     def answer(self, world, step, output):
+...         reward = (jnp.argmax(output, -1) == self.paying).astype(jnp.float32)
+...         return Answer(world, Feedback(reward=reward), outcome=reward)
+...     def score(self, steps, outputs, outcomes):
+...         return Scores(-outcomes, {"reward": outcomes})
+>>> task = Arms(jnp.int32(1), jnp.ones((3, 1)))
+>>> task.answer((), task.steps[0], jnp.array([[0.0, 2.0]])).feedback.reward.tolist()
+[1.0]
 """
 
 from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from vsml.types import Array, Key
 
+World = Any
+"""What the outputs of a lifetime have changed so far, a pytree; () in a task whose answers depend on the step alone."""
 
-class Task(NamedTuple):
-    """One lifetime of examples: T steps of B examples each."""
+FeedbackKind = Literal["error", "target", "reward"]
 
-    x: Array  # [T, B, *input_shape] float32
-    y: Array  # [T, B, num_classes] float32, one-hot
-    mask: Array  # [T, B] float32, 1 where the prediction counts
+
+class Feedback(NamedTuple):
+    """What answers the outputs for B examples. A kind that a task never gives is None (see `TaskSpec.feedback`)."""
+
+    error: Array | None = None  # [B, num_outputs], dL/dy^, the slope of each example's own loss by its output
+    target: Array | None = None  # [B, num_outputs], what the output should have been
+    reward: Array | None = None  # [B]
+    given: Array | None = None  # [B], 1 where there is feedback, 0 where all others are 0; None: there always is
+
+
+class Answer(NamedTuple):
+    """How a task answers the outputs of one step."""
+
+    world: World
+    feedback: Feedback
+    outcome: Any = ()  # what `Task.score` has to know of it; () where the outputs tell everything
+
+
+class Scores(NamedTuple):
+    """What the outputs of a lifetime, or of a window of it, were worth."""
+
+    loss: Array  # [T, B], lower is better
+    measures: Mapping[str, Array]  # [T, B] each, by name, such as `accuracy`: what people want to see beside the loss
+
+
+class Task(Protocol):
+    """One lifetime: T steps of B examples each. A pytree of arrays, whose methods are pure and traced."""
+
+    @property
+    def steps(self) -> Any:
+        """What the task knows of every step beforehand: leaves [T, ...]."""
+        ...
+
+    @property
+    def world(self) -> World:
+        """The world before the first step."""
+        ...
+
+    @property
+    def weight(self) -> Array:
+        """How much each output counts, [T, B]: 0 not at all. It depends on no output, so a lifetime can be cut."""
+        ...
+
+    def see(self, world: World, step: Any) -> Array:
+        """The inputs of a step, [B, *input_shape]; `step` is one row of `steps`."""
+        ...
+
+    def answer(self, world: World, step: Any, output: Array) -> Answer:
+        """What follows from the outputs [B, num_outputs] of a step."""
+        ...
+
+    def score(self, steps: Any, outputs: Array, outcomes: Any) -> Scores:
+        """What outputs were worth, for all steps or a window of them at once.
+
+        Args:
+          steps: rows of `steps`, [T, ...].
+          outputs: [T, B, num_outputs].
+          outcomes: `Answer.outcome` of these steps, stacked: [T, ...].
+        """
+        ...
 
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """The static shape of a task, all that a learner may know before its lifetime starts."""
+    """The static shape of a task, all that a learner may know before its lifetime starts.
+
+    Attributes:
+      input_shape: of one example.
+      num_outputs: length of an output: classes, target variables, or actions.
+      length: T, steps of a lifetime.
+      batch: B, examples per step.
+      feedback: the kinds of feedback that the task gives, in the order of `Feedback`.
+    """
 
     input_shape: tuple[int, ...]
-    num_classes: int
+    num_outputs: int
     length: int
     batch: int = 1
+    feedback: tuple[FeedbackKind, ...] = ("error", "target")
 
     @property
     def num_inputs(self) -> int:

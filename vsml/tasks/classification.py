@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vsml.errors import UserError
-from vsml.tasks.base import Dataset, Source, Task, TaskDistribution, TaskSpec, Transform
+from vsml.tasks.base import Dataset, Source, TaskDistribution, TaskSpec, Transform
 from vsml.tasks.lifetime import (
     Resident,
     check_changes,
@@ -29,6 +29,7 @@ from vsml.tasks.lifetime import (
     transform_keys,
 )
 from vsml.tasks.shuffle import shuffled
+from vsml.tasks.supervised import ClassificationTask
 from vsml.types import Array, Key
 
 
@@ -74,7 +75,7 @@ class Classification(TaskDistribution):
     def load(self) -> Resident:
         return resident(self.source.load())
 
-    def sample(self, data: Resident, key: Key) -> Task:
+    def sample(self, data: Resident, key: Key) -> ClassificationTask:
         data = jax.tree.map(jnp.asarray, data)  # nothing to do for what is on the device
         examples_key, key = jax.random.split(key)
         keys = transform_keys(task_key(key, self.num_tasks, self.task_seed), self.transforms)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vsml.errors import UserError
-from vsml.tasks.base import Source, Task, TaskDistribution, TaskSpec, Transform
+from vsml.tasks.base import Source, TaskDistribution, TaskSpec, Transform
 from vsml.tasks.lifetime import (
     Resident,
     Spec,
@@ -34,6 +34,7 @@ from vsml.tasks.lifetime import (
     transform_keys,
 )
 from vsml.tasks.shuffle import shuffled
+from vsml.tasks.supervised import ClassificationTask
 from vsml.types import Array, Key
 
 
@@ -89,7 +90,7 @@ class FewShot(TaskDistribution):
     def load(self) -> Resident:
         return resident(self.source.load())
 
-    def sample(self, data: Resident, key: Key) -> Task:
+    def sample(self, data: Resident, key: Key) -> ClassificationTask:
         data = jax.tree.map(jnp.asarray, data)  # nothing to do for what is on the device
         examples_key, key = jax.random.split(key)
         classes_key, key = jax.random.split(task_key(key, self.num_tasks, self.task_seed))

@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from vsml.errors import UserError
-from vsml.tasks.base import Dataset, Examples, Task, Transform
+from vsml.tasks.base import Dataset, Examples, Transform
+from vsml.tasks.supervised import ClassificationTask
 from vsml.types import Array, Key
 
 Spec = tuple[tuple[int, ...], int]
@@ -112,7 +113,7 @@ def make_task(
     labels: Array,
     mask: Array,
     spec: Spec,
-) -> Task:
+) -> ClassificationTask:
     """Reads the examples of a lifetime, transforms them, and arranges them in steps.
 
     Args:
@@ -131,7 +132,8 @@ def make_task(
         examples = _apply(transform, key, examples)
     shape, num_classes = spec
     one_hot = jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
-    return Task(examples.x.reshape(*mask.shape, *shape), one_hot.reshape(*mask.shape, num_classes), mask)
+    x = examples.x.reshape(*mask.shape, *shape)
+    return ClassificationTask(x, one_hot.reshape(*mask.shape, num_classes), mask)
 
 
 def _key_at(transform: Transform, key: Key, example: int) -> Key:

@@ -102,7 +102,7 @@ def dry_run(config: Config, num_devices: int | None = None) -> str:
 
 def _task(spec: TaskSpec) -> str:
     shape = "x".join(map(str, spec.input_shape))
-    return f"{shape} inputs, {spec.num_classes} classes, {spec.length} steps of {spec.batch} example(s)"
+    return f"{shape} inputs, {spec.num_outputs} outputs, {spec.length} steps of {spec.batch} example(s)"
 
 
 def _sizes(experiment: Experiment) -> dict[str, str]:

@@ -9,11 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from vsml.learners.base import Learner
-from vsml.learners.unroll import auto_segment, unroll
-from vsml.meta_optimizers.base import Progress
-from vsml.objectives.base import LinearObjective, Objective
-from vsml.objectives.losses import cross_entropy, masked_mean
-from vsml.tasks.base import TaskDistribution
+from vsml.learners.unroll import Unrolled, auto_segment, unroll
+from vsml.meta_optimizers.base import OBJECTIVE_STREAM, PartialLifetime
+from vsml.objectives.base import CURVE, LinearObjective, Objective, curves, means
+from vsml.tasks.base import Scores, Task, TaskDistribution
 from vsml.types import Array, Key, Metrics, Params, State
 
 
@@ -28,7 +27,7 @@ class TaskLifetimes:
 
     @property
     def length(self) -> int:
-        """Examples of a lifetime, T."""
+        """Steps of a lifetime, T."""
         return self.tasks.spec.length
 
     def auto_segment(self, at_once: int) -> int:
@@ -43,75 +42,74 @@ class TaskLifetimes:
         return auto_segment(self.length, at_once * state_bytes)
 
     def loss(self, params: Params, key: Key, segment: int | None = None) -> tuple[Array, Metrics]:
-        """Runs one lifetime.
+        """Runs one lifetime: the objective's loss and metrics."""
+        task, state, objective_key = self._begin(params, key)
+        return self.objective.evaluate(self.learner, params, state, task, objective_key, segment)
 
-        Returns:
-          The objective's loss, and metrics: `loss` (the same), `accuracy` (mean over the lifetime) and `accuracy_curve`
-          [T] (1 where the prediction was right; mean over the batch).
-        """
-        task_key, state_key = jax.random.split(key)
-        task = self.tasks.sample(self.data, task_key)
-        state = self.learner.initial_state(params, state_key, self.tasks.spec)
-        _, logits = unroll(self.learner, params, state, task.x, task.y, segment)
-        loss = self.objective.loss(logits, task)
-        right = _right(logits, task.y)
-        metrics = {
-            "loss": loss,
-            "accuracy": masked_mean(right, task.mask),
-            "accuracy_curve": jnp.mean(right, axis=1),
-        }
-        return loss, metrics
+    def start(self, params: Params, key: Key, length: Array) -> PartialLifetime:
+        """A lifetime of `length` steps before its first one."""
 
-    def start(self, params: Params, key: Key, length: Array) -> Progress:
-        """A lifetime of `length` examples before its first one."""
-        shapes = jax.eval_shape(lambda p, k: self.learner.initial_state(p, k, self.tasks.spec), params, key)
-        return Progress(
+        def first_step(params: Params, key: Key) -> tuple[Unrolled, Scores]:
+            task, state, _ = self._begin(params, key)
+            steps = jax.tree.map(lambda leaf: leaf[:1], task.steps)
+            lived = unroll(self.learner, params, state, task, steps=steps)
+            return lived, task.score(steps, lived.outputs, lived.outcomes)
+
+        lived, scores = jax.eval_shape(first_step, params, key)
+        nothing = lambda leaf: jnp.zeros(leaf.shape, leaf.dtype)  # noqa: E731
+        return PartialLifetime(
             key=jax.random.key_data(key),
-            state=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes),
+            state=jax.tree.map(nothing, lived.state),
+            world=jax.tree.map(nothing, lived.world),
             position=jnp.zeros((), jnp.int32),
             length=jnp.asarray(length, jnp.int32),
-            accuracy_curve=jnp.full(self.length, jnp.nan, jnp.float32),
+            curves={name + CURVE: jnp.full(self.length, jnp.nan, jnp.float32) for name in scores.measures},
         )
 
     def run(
-        self, params: Params, progress: Progress, window: int, segment: int | None = None
-    ) -> tuple[Array, tuple[Progress, Metrics]]:
-        """Runs a lifetime on for `window` examples, or as many as are left.
+        self, params: Params, lifetime: PartialLifetime, window: int, segment: int | None = None
+    ) -> tuple[Array, tuple[PartialLifetime, Metrics]]:
+        """Runs a lifetime on for `window` steps, or as many as are left.
 
-        The whole task is drawn again and its window cut out. Steps behind the end of the lifetime are computed, since
+        The whole task is drawn again and its window cut out. Steps beyond the end of the lifetime are computed, since
         shapes are static, and count nothing.
 
         Returns:
-          The share of these examples in the lifetime's loss times its number of windows; the lifetime afterwards; and
-          metrics as those of `loss`: loss and accuracy of this window, `accuracy_curve` as last seen.
+          The share of these steps in the lifetime's loss times its number of windows; the lifetime afterwards; and
+          metrics: loss and measures of this window, and curves of the measures as last seen.
         """
         assert isinstance(self.objective, LinearObjective)  # `Experiment` refuses others
-        position, length = progress.position, progress.length
-        task_key, state_key = jax.random.split(jax.random.wrap_key_data(progress.key))
-        task = self.tasks.sample(self.data, task_key)
-        fresh = self.learner.initial_state(params, state_key, self.tasks.spec)
-        state = jax.tree.map(lambda new, old: jnp.where(position == 0, new, old), fresh, progress.state)
+        position, length = lifetime.position, lifetime.length
+        task, fresh, _ = self._begin(params, jax.random.wrap_key_data(lifetime.key))
+        begins = position == 0
+        state, world = jax.tree.map(
+            lambda new, old: jnp.where(begins, new, old), (fresh, task.world), (lifetime.state, lifetime.world)
+        )
 
         at = position + jnp.arange(window)
         lived = (jnp.arange(self.length) < length)[:, None]
-        mask = task.mask * lived
+        weight = task.weight * lived
         windows = (length + window - 1) // window
-        weights = self.objective.weights(mask, length) * windows
-        x, y, mask, weights = (_rows(array, at) for array in (task.x, task.y, mask, weights))
-        state, logits = unroll(self.learner, params, state, x, y, segment)
-        loss = jnp.sum(weights * cross_entropy(logits, y))
+        shares = self.objective.weights(weight, length) * windows
+        steps, weight, shares = jax.tree.map(lambda array: _rows(array, at), (task.steps, weight, shares))
+        unrolled = unroll(self.learner, params, state, task, world=world, steps=steps, segment=segment)
+        scores = task.score(steps, unrolled.outputs, unrolled.outcomes)
+        loss = jnp.sum(shares * scores.loss)
 
-        right = _right(logits, y)
         seen = jnp.where(at < length, at, self.length)  # what is out of range is dropped
-        curve = progress.accuracy_curve.at[seen].set(jnp.mean(right, axis=1), mode="drop")
-        metrics = {"loss": loss, "accuracy": masked_mean(right, mask), "accuracy_curve": curve}
-        return loss, (progress._replace(state=state, position=position + window, accuracy_curve=curve), metrics)
+        now = curves(scores.measures)
+        kept = {name: curve.at[seen].set(now[name], mode="drop") for name, curve in lifetime.curves.items()}
+        after = lifetime._replace(state=unrolled.state, world=unrolled.world, position=position + window, curves=kept)
+        return loss, (after, {"loss": loss, **means(scores.measures, weight), **kept})
 
-
-def _right(logits: Array, labels: Array) -> Array:
-    return (jnp.argmax(logits, -1) == jnp.argmax(labels, -1)).astype(jnp.float32)
+    def _begin(self, params: Params, key: Key) -> tuple[Task, State, Key]:
+        """The task of a lifetime, the state it starts from, and a key for the objective."""
+        task_key, state_key = jax.random.split(key)
+        task = self.tasks.sample(self.data, task_key)
+        state = self.learner.initial_state(params, state_key, self.tasks.spec)
+        return task, state, jax.random.fold_in(key, OBJECTIVE_STREAM)
 
 
 def _rows(array: Array, at: Array) -> Array:
-    """The rows of an array at some places, 0 behind its end."""
+    """The rows of an array at some places, 0 beyond its end."""
     return jnp.take(array, at, axis=0, mode="fill", fill_value=0)
