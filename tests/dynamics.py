@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vsml.meta_optimizers import Progress
+from vsml.meta_optimizers import PartialLifetime
 
 
 @dataclass(frozen=True)
@@ -25,30 +25,31 @@ class Dynamics:
     curvature: float = 0.0
     luck: float = 0.0
 
-    def start(self, params: Any, key: Any, length: Any) -> Progress:
+    def start(self, params: Any, key: Any, length: Any) -> PartialLifetime:
         state = jnp.full_like(params, jnp.nan)  # at position 0 it must not matter
-        return Progress(
+        return PartialLifetime(
             jax.random.key_data(key),
             state,
-            jnp.zeros((), jnp.int32),
-            jnp.asarray(length),
-            jnp.full(self.length, jnp.nan),
+            world=(),
+            position=jnp.zeros((), jnp.int32),
+            length=jnp.asarray(length),
+            curves={},
         )
 
     def auto_segment(self, at_once: int) -> int:
         return at_once
 
-    def run(self, params: Any, progress: Any, window: int, segment: int | None = None) -> Any:
-        fresh = self.luck * jax.random.normal(jax.random.wrap_key_data(progress.key), params.shape)
-        state, total = jnp.where(progress.position == 0, fresh, progress.state), 0.0
+    def run(self, params: Any, lifetime: Any, window: int, segment: int | None = None) -> Any:
+        fresh = self.luck * jax.random.normal(jax.random.wrap_key_data(lifetime.key), params.shape)
+        state, total = jnp.where(lifetime.position == 0, fresh, lifetime.state), 0.0
         for t in range(window):
-            lived = progress.position + t < progress.length
+            lived = lifetime.position + t < lifetime.length
             cost = jnp.sum(self.cost * params - self.pay * state + self.curvature * state**2 / 2)
             total += jnp.where(lived, cost, 0.0)
             state = state + params
-        loss = total * ((progress.length + window - 1) // window)
-        progress = progress._replace(state=state, position=progress.position + window)
-        return loss, (progress, {"loss": loss, "state": state})
+        loss = total * ((lifetime.length + window - 1) // window)
+        lifetime = lifetime._replace(state=state, position=lifetime.position + window)
+        return loss, (lifetime, {"loss": loss, "state": state})
 
     def loss(self, params: Any, key: Any, segment: int | None = None) -> Any:
         loss, (_, metrics) = self.run(params, self.start(params, key, jnp.array(self.length)), self.length)

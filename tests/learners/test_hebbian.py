@@ -26,12 +26,12 @@ def test_one_update_by_hand(rule, kept):
         "b": jnp.zeros(1),
         "rate": jnp.log(jnp.array(1 / 3)),
     }
-    state = FastWeights(jnp.array([[[1.0], [1.0], [0.0]]]), error=jnp.zeros((1, 1)), label=jnp.zeros((1, 1)))
+    state = FastWeights(jnp.array([[[1.0], [1.0], [0.0]]]), feedback=jnp.zeros((1, 2)))
     state, logits = step(HebbianFastWeights(rule), params, state, jnp.array([[2.0]]), jnp.array([[1.0]]))
     np.testing.assert_allclose(logits, [[np.arctanh(0.5)]], rtol=1e-6)
     # The error line hears 0: it only forgets. The label line held nothing.
     np.testing.assert_allclose(state.fast, [[[kept + 0.25], [kept], [0.0]]], rtol=1e-6)
-    np.testing.assert_allclose(state.label, [[1.0]])
+    np.testing.assert_allclose(state.feedback[:, 1:], [[1.0]])
 
 
 def test_a_second_pass_ties_an_input_to_its_own_label():

@@ -85,8 +85,9 @@ def test_error_is_the_gradient_of_the_loss():
     x, y = _examples(1)
     state, predictions = _run(learner, params, x, y)
     gradient = jax.grad(lambda logits: -(y[0] * jax.nn.log_softmax(logits)).sum())(predictions[0])
-    np.testing.assert_allclose(state.error, gradient, atol=1e-6)
-    np.testing.assert_array_equal(state.label, y[0])
+    error, label = jnp.split(state.feedback, 2, axis=1)
+    np.testing.assert_allclose(error, gradient, atol=1e-6)
+    np.testing.assert_array_equal(label, y[0])
 
 
 @pytest.mark.parametrize("field", ["hidden_size", "micro_ticks", "output_bound"])

@@ -349,14 +349,14 @@ def test_one_sub_rnn_is_the_meta_rnn_learner():
     with jax.enable_x64(True):
         params, state, x, y = _tiny_lifetime(learner)
         _, predictions = _run(learner, params, state, x, y)
-        gates, out = (jax.tree.map(lambda leaf: leaf[0], params[name]) for name in ("gates", "forward"))
+        gates, out = (jax.tree.map(lambda leaf: leaf[0], params["cell"][name]) for name in ("gates", "forward"))
         columns = jnp.array([5, 7, 8, 0, 1, 2, 3, 4])  # x, error, label, h; channel 1 of the input is silent
         twin_params = {
             "gates": {"w": gates["w"][:, columns].T, "b": gates["b"].at[:5].add(-1.0)},
             "output": {"w": out["w"][:1].T, "b": out["b"][:1]},
         }
         h, c = (state["cells"][0][name][:, :, 0] for name in "hc")
-        twin_state = Recurrence(h, c, error=jnp.zeros((1, 1)), label=jnp.zeros((1, 1)))
+        twin_state = Recurrence(h, c, feedback=jnp.zeros((1, 2)))
         _, expected = _run(twin, twin_params, twin_state, x, y)
         np.testing.assert_allclose(predictions, expected, rtol=1e-12, atol=1e-12)
 
@@ -368,7 +368,10 @@ def test_one_sub_rnn_is_the_meta_rnn_learner():
     ("options", "message"),
     [
         ({"feed_error": False}, "no feedback to learn from"),
-        ({"message_size": 1, "feed_label": True, "output_channel": 0}, "the label needs channel 1"),
+        (
+            {"message_size": 1, "feed_label": True, "output_channel": 0},
+            "feed_label needs channel 1: set message_size to 2",
+        ),
         ({"output_channel": 8}, r"messages have channels 0\.\.7"),
         ({"micro_ticks": 0}, "micro_ticks is 0"),
         ({"hidden": (4, 0)}, r"hidden is \[4, 0\]"),

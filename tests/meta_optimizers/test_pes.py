@@ -17,6 +17,7 @@ from vsml.meta_optimizers import ES, PES, EstimatorState, Population, TruncatedE
 # Numbers are tested, not speed: without LLVM's optimisation programs compile in half the time.
 THETA = jnp.array([0.5, -0.2])
 PAIRS = 4_000
+from vsml.meta_optimizers.es import noise_key
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -76,7 +77,7 @@ def test_the_sum_of_perturbations():
         sums.append(state.members.accumulated[0])
         directions.append(gradient)
     drawn = [
-        jax.random.normal(jax.random.split(jax.random.split(_keys(step)[0])[1], 1)[0], (2,)) * (1.0 + step) / 0.5
+        jax.random.normal(jax.random.split(noise_key(_keys(step)[0]), 1)[0], (2,)) * (1.0 + step) / 0.5
         for step in range(4)
     ]
     np.testing.assert_allclose(

@@ -135,7 +135,7 @@ def test_equals_an_explicit_loop_that_stops_gradients():
     @jax.jit
     def loop(params: Any, key: Any) -> Any:
         task_key, state_key = jax.random.split(key)
-        task = LEAKY.tasks.sample((), task_key)
+        task: Any = LEAKY.tasks.sample((), task_key)
 
         def losses(params: Any) -> Any:
             state, by_window = Leaky().initial_state(params, state_key, LEAKY.tasks.spec), [jnp.zeros(())] * 3

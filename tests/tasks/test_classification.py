@@ -148,7 +148,7 @@ def test_a_class_subset_sees_only_its_classes_and_all_of_them():
     # Classes of unequal size: 0..4 have 7, 7, 7, 6, 6 of 33 examples.
     distribution = Classification(Numbered(33), length=14, transforms=(ClassSubset(2),))
     task = draw(distribution, lifetimes=40)
-    assert distribution.spec.num_classes == 2
+    assert distribution.spec.num_outputs == 2
     assert task.y.shape == (40, 14, 1, 2)
     pairs = set()
     for seen, labels in zip(numbers(task), classes(task), strict=True):
@@ -172,7 +172,7 @@ def test_label_transforms_compose_in_any_order():
         np.testing.assert_array_equal(np.sum(task.y, -1), 1.0)
         for seen, labels in zip(numbers(task), classes(task), strict=True):
             pairs = set(zip(seen % 5, labels, strict=True))
-            expected = 5 if distribution.spec.num_classes == 7 else 2
+            expected = 5 if distribution.spec.num_outputs == 7 else 2
             assert len(pairs) == len({old for old, _ in pairs}) == len({new for _, new in pairs}) == expected
 
 

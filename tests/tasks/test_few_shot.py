@@ -94,7 +94,7 @@ def test_a_finite_number_of_tasks_fixes_classes_labels_and_transforms():
 def test_labels_pass_through_transforms_which_may_change():
     transforms = (Pad(num_classes=6), LabelPermutation(), Redrawn(LabelPermutation(), 3))
     distribution = FewShot(Drawings(), ways=3, queries=3, transforms=transforms)
-    assert distribution.spec.num_classes == 6
+    assert distribution.spec.num_outputs == 6
     kinds, _, labels, _ = lifetimes(distribution, 600)
     check_uniform(labels[:, 0], 6)
     check_uniform(labels[:, 5], 6)

@@ -42,6 +42,7 @@ def test_the_error_is_the_slope_of_the_loss():
         slope = jax.grad(lambda outputs, task=task: task.score(task, outputs, ()).loss.sum())(outputs)
         for t in range(outputs.shape[0]):
             answer = task.answer((), row(task.steps, t), outputs[t])
+            assert answer.feedback.error is not None
             np.testing.assert_allclose(answer.feedback.error, slope[t], atol=1e-6)
             np.testing.assert_array_equal(answer.feedback.target, task.y[t])
             assert (answer.world, answer.outcome) == ((), ())
