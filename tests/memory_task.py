@@ -34,7 +34,7 @@ class Lamp(NamedTuple):
         switched = (output[:, 1] > output[:, 0]).astype(float)
         lit = jnp.abs(world - switched)
         reward = lit + 0.1 * step
-        return Answer(lit, Feedback(error=-reward[:, None] * jnp.array([-1.0, 1.0]), reward=reward), outcome=reward)
+        return Answer(lit, Feedback(error=reward[:, None] * jnp.array([[1.0, -1.0]]), reward=reward), outcome=reward)
 
     def score(self, steps: Any, outputs: Any, outcomes: Any) -> Scores:
         smooth = jax.nn.softmax(outputs)[..., 1]

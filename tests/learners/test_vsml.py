@@ -370,7 +370,7 @@ def test_one_sub_rnn_is_the_meta_rnn_learner():
         ({"feed_error": False}, "no feedback to learn from"),
         (
             {"message_size": 1, "feed_label": True, "output_channel": 0},
-            "feed_label needs channel 1: set message_size to 2",
+            "feed_label needs channel 1: set message_size",
         ),
         ({"output_channel": 8}, r"messages have channels 0\.\.7"),
         ({"micro_ticks": 0}, "micro_ticks is 0"),

@@ -14,7 +14,7 @@ import pytest
 
 from vsml.errors import UserError
 from vsml.meta_optimizers import BPTT, ES, EstimatorState, Population
-from vsml.meta_optimizers.es import centred_ranks, z_scores
+from vsml.meta_optimizers.es import centred_ranks, noise_key, z_scores
 
 # Numbers are tested, not speed: without LLVM's optimisation programs compile in half the time.
 SIZE = 6  # of theta: a tree of a vector of 2 and a matrix of 2 x 2
@@ -127,7 +127,7 @@ def test_sigma_follows_a_schedule():
 
 def _noise(keys: Any) -> Any:
     """What each pair adds and subtracts: [pairs, 1]."""
-    return jax.vmap(lambda key: jax.random.normal(jax.random.split(jax.random.split(key)[1], 1)[0], (1,)))(keys)
+    return jax.vmap(lambda key: jax.random.normal(jax.random.split(noise_key(key), 1)[0], (1,)))(keys)
 
 
 @dataclass(frozen=True)

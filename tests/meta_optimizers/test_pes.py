@@ -13,11 +13,11 @@ import pytest
 from dynamics import Dynamics
 
 from vsml.meta_optimizers import ES, PES, EstimatorState, Population, TruncatedES
+from vsml.meta_optimizers.es import noise_key
 
 # Numbers are tested, not speed: without LLVM's optimisation programs compile in half the time.
 THETA = jnp.array([0.5, -0.2])
 PAIRS = 4_000
-from vsml.meta_optimizers.es import noise_key
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

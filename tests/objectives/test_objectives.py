@@ -74,7 +74,9 @@ SOME = [[1, 0], [1, 1], [0, 1]]
 )
 def test_discounted(factor, mask, weights):
     np.testing.assert_allclose(Discounted(factor).weights(jnp.array(mask, jnp.float32), 3), weights, rtol=1e-6)
-    np.testing.assert_allclose(Discounted(factor).loss(LOSSES, _array(mask)), np.sum(weights * LOSSES), rtol=1e-5)
+    np.testing.assert_allclose(
+        Discounted(factor).loss(LOSSES, _array(mask)), np.sum(weights * np.asarray(LOSSES)), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("factor", [0.5, 2.0])

@@ -102,23 +102,21 @@ def test_whole_lifetimes_agree():
 
 
 def test_windows_carry_the_world_of_the_task():
-    """A lamp that outputs switch: six steps in windows of 2 are the six steps at once."""
+    """Lamps that outputs switch: six steps one by one are the six steps at once."""
     lifetimes = TaskLifetimes(Leaky(), Lamps(length=6, batch=2), OnlineMean(), data=())
     params = {"a": jnp.array(0.9), "w": jnp.array([[-0.6, 0.6]])}
 
     @jax.jit
     def run() -> Any:
         def window(lifetime: Any, _: Any) -> Any:
-            loss, (lifetime, metrics) = lifetimes.run(params, lifetime, 2)
+            loss, (lifetime, metrics) = lifetimes.run(params, lifetime, 1)
             return lifetime, (loss, lifetime.world, metrics)
 
-        _, by_windows = jax.lax.scan(window, lifetimes.start(params, KEY, jnp.int32(6)), length=3)
+        _, by_windows = jax.lax.scan(window, lifetimes.start(params, KEY, jnp.int32(6)), length=6)
         return by_windows, lifetimes.loss(params, KEY)
 
     (losses, worlds, metrics), (loss, expected) = run()
     np.testing.assert_allclose(np.mean(losses), loss, rtol=1e-5)
     np.testing.assert_array_equal(metrics["reward_curve"][-1], expected["reward_curve"])
     assert set(expected) == {"loss", "reward", "reward_curve"}
-    assert len({tuple(world.tolist()) for world in worlds}) > 1, (
-        "the lamps have to be switched for this to say anything"
-    )
+    assert len({tuple(world.tolist()) for world in worlds}) > 1, "no lamp was ever switched"
