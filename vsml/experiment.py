@@ -9,10 +9,10 @@ import optax
 
 from vsml.errors import UserError
 from vsml.evaluation.base import Evaluator
+from vsml.hardware import Precision
 from vsml.learners.base import Learner
 from vsml.meta_optimizers import MetaOptimizer, Truncated
 from vsml.objectives import LinearObjective, Objective
-from vsml.precision import Precision
 from vsml.tasks.base import TaskDistribution, TaskSpec
 from vsml.tasks.mixture import Mixture
 

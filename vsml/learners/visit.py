@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vsml.cells.base import Cell
-from vsml.learners.blocks import in_blocks
+from vsml.hardware import in_blocks
 from vsml.sparsity.base import Reduce, Wiring
 from vsml.types import Array, Params, State
 

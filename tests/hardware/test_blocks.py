@@ -12,7 +12,7 @@ import pytest
 
 from vsml.cells import GRU, LSTM
 from vsml.cells.base import Cell
-from vsml.learners import blocks
+from vsml.hardware import blocks
 
 CELLS: dict[str, Cell] = {"LSTM": LSTM(size=3), "GRU": GRU(size=3)}
 
