@@ -2,8 +2,8 @@
 
 Outside this file there are two kinds of trees: replicated ones, whole on every device, and member trees, whose leaves
 have a leading axis of population members that is cut into one contiguous block per device. Both are ordinary global
-arrays there. How they look between two steps (pmap wants one more leading axis) stays in here: a `Stepper` holds what
-it works on, so that nothing is converted at every step.
+arrays there. How they look between two steps (pmap wants one more leading axis) stays in here: `Running` holds what
+a step works on, so that nothing is converted at every step.
 
 `pmap` and `shard_map` run the same per-device function and give the same numbers.
 
@@ -14,7 +14,6 @@ replicated one.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -123,17 +122,14 @@ class Parallel:
         """Places a member tree, whole in every process, one block of members per device."""
         return jax.tree.map(lambda leaf: _place(leaf, self.by_member), tree)
 
-    def stepper(self, function: PerDevice, state: Any, members: Any, data: Any, differentiates: bool = True) -> Stepper:
-        """What runs a per-device function again and again.
+    def compile(self, function: PerDevice, differentiates: bool = True) -> Step:
+        """What runs a per-device function on all devices.
 
         Args:
           function: what to run.
-          state: replicated; given up to the stepper, which reuses its buffers.
-          members: a member tree; given up likewise.
-          data: replicated; only read.
-          differentiates: whether the function differentiates lifetimes, which changes speed alone.
+          differentiates: whether it differentiates lifetimes, which changes speed alone.
         """
-        return Stepper(self, function, (state, members), data, differentiates)
+        return Step(self, function, differentiates)
 
     def lower(self, function: PerDevice, state: Any, members: Any, data: Any) -> jax.stages.Lowered:
         """A per-device function, lowered for global arrays; by pmap its program takes them with one more axis."""
@@ -200,42 +196,59 @@ def _place(leaf: Any, sharding: NamedSharding) -> Array:
     return jax.make_array_from_callback(np.shape(leaf), sharding, lambda index: leaf[index])
 
 
-class Stepper:
-    """A compiled per-device function and what it works on, from one step to the next.
+class Step:
+    """A per-device function, compiled for the shapes that it first runs on. From `Parallel.compile`."""
 
-    What comes out is global, and is as it was after the last step; the next step reuses the buffers of `state` and
-    `members`.
+    def __init__(self, parallel: Parallel, function: PerDevice, differentiates: bool):
+        self.parallel = parallel
+        self.program: jax.stages.Compiled | None = None
+        self._function, self._differentiates = function, differentiates
+
+    def start(self, state: Any, members: Any, data: Any) -> Running:
+        """What takes steps from here, given global arrays.
+
+        Args:
+          state: replicated; given up, since its buffers are used again.
+          members: a member tree; given up likewise.
+          data: replicated; only read.
+        """
+        return Running(self, state, members, data)
+
+    def run(self, *arguments: Any) -> Any:
+        """One step in the inner form, of which `Running` alone knows."""
+        if self.program is None:
+            lowered = self.parallel._lower(self._function, *arguments)
+            self.program = lowered.compile(compiler_options=compiler_options(self._differentiates))
+        outcome = self.program(*arguments)
+        return jax.block_until_ready(outcome) if self.parallel._wait else outcome
+
+
+class Running:
+    """What a compiled step works on, from one step to the next.
+
+    What comes out is global and as it was after the last step; the next one uses the buffers of `state` and `members`
+    again.
     """
 
-    def __init__(
-        self, parallel: Parallel, function: PerDevice, carry: tuple[Any, Any], data: Any, differentiates: bool
-    ):
-        """Use `Parallel.stepper`."""
-        self._parallel, self._function, self._differentiates = parallel, function, differentiates
-        self._carry, self._data = tuple(map(parallel._enter, carry)), parallel._enter(data)
+    def __init__(self, step: Step, state: Any, members: Any, data: Any):
+        """Use `Step.start`."""
+        self._step, self._parallel = step, step.parallel
+        self._state, self._members, self._data = map(self._parallel._enter, (state, members, data))
         self._metrics: Any = None
 
-    @functools.cached_property
-    def program(self) -> jax.stages.Compiled:
-        """The compiled function; compiled by the first step."""
-        lowered = self._parallel._lower(self._function, *self._carry, self._data)
-        return lowered.compile(compiler_options=compiler_options(self._differentiates))
-
     def step(self) -> None:
-        """Starts one step; on devices that need it, waits for it."""
-        *self._carry, self._metrics = self.program(*self._carry, self._data)
-        if self._parallel._wait:
-            jax.block_until_ready((self._carry, self._metrics))
+        """Takes one step; does not wait for it where devices allow that."""
+        self._state, self._members, self._metrics = self._step.run(self._state, self._members, self._data)
 
     @property
     def state(self) -> Any:
         """The replicated state."""
-        return self._parallel._leave(self._carry[0])
+        return self._parallel._leave(self._state)
 
     @property
     def members(self) -> Any:
         """The members' state."""
-        return self._parallel._leave(self._carry[1], members=True)
+        return self._parallel._leave(self._members, members=True)
 
     def snapshot(self) -> tuple[Any, Any]:
         """Copies of state and members, which the next step leaves alone."""

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from vsml.config import Config
 from vsml.experiment import Experiment
 from vsml.training.meta_step import ACCURACY_CURVE
-from vsml.training.parallel import Stepper, fetch_replicated
+from vsml.training.parallel import Running, fetch_replicated
 from vsml.training.run_directory import RunDirectory
 from vsml.training.writers import MetricsFile, TensorBoard
 from vsml.types import Metrics
@@ -35,7 +35,7 @@ class Progress:
         self._started = time.monotonic() - seconds
         self._logged_at, self._logged_step = time.monotonic(), start
 
-    def tell(self, done: int, running: Stepper) -> None:
+    def tell(self, done: int, running: Running) -> None:
         """Tells of the meta-step that `running` has just taken, as far as its turn has come."""
         self._bar.update()
         last = done == self._experiment.steps

@@ -193,7 +193,8 @@ def _meta_train(
         return fetch_replicated(state.params), seconds
 
     meta_step = build_meta_step(experiment, parallel.num_devices)
-    running = parallel.stepper(meta_step, state, estimator, data, experiment.meta_optimizer.differentiates)
+    step = parallel.compile(meta_step, experiment.meta_optimizer.differentiates)
+    running = step.start(state, estimator, data)
     del state, estimator, data
     started = time.monotonic() - seconds
 
