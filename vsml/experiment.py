@@ -11,7 +11,7 @@ from vsml.errors import UserError
 from vsml.evaluation.base import Evaluator
 from vsml.hardware import Precision
 from vsml.learners.base import Learner
-from vsml.meta_optimizers import MetaOptimizer, Truncated
+from vsml.meta_optimizers import MetaOptimizer
 from vsml.objectives import LinearObjective, Objective
 from vsml.tasks.base import TaskDistribution, TaskSpec
 from vsml.tasks.mixture import Mixture
@@ -69,7 +69,7 @@ class Experiment:
         for name in ("steps", "population", "log_every", "plot_every", "checkpoint_every", "max_non_finite"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name} is {getattr(self, name)}: set it to 1 or more")
-        if isinstance(self.meta_optimizer, Truncated) and not isinstance(self.objective, LinearObjective):
+        if self.meta_optimizer.cuts_lifetimes and not isinstance(self.objective, LinearObjective):
             raise UserError(
                 f"meta_optimizers.{type(self.meta_optimizer).__name__} cuts lifetimes into windows, but the loss of "
                 f"objectives.{type(self.objective).__name__} is no weighted sum over predictions: exchange one of them"

@@ -106,11 +106,13 @@ class MetaOptimizer(ABC):
       chunk: population members that a device computes at once; the others wait their turn. Fewer need less memory; the
         numbers do not depend on it. None: as many as the processor is fastest with (`vsml.hardware`).
       differentiates: whether it differentiates lifetimes, by backprop; programs are then compiled for that.
+      cuts_lifetimes: whether it runs lifetimes window by window, by `Lifetimes.run`; the objective then has to be linear.
     """
 
     chunk: int | None = None
 
     differentiates: ClassVar[bool] = False
+    cuts_lifetimes: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.chunk is not None and self.chunk < 1:
