@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import optax
 
@@ -13,16 +13,8 @@ from vsml.hardware import Precision
 from vsml.learners.base import Learner
 from vsml.meta_optimizers import MetaOptimizer
 from vsml.objectives import LinearObjective, Objective
-from vsml.tasks.base import TaskDistribution, TaskSpec
+from vsml.tasks.base import Share, TaskDistribution, TaskSpec
 from vsml.tasks.mixture import Mixture
-
-
-class Share(NamedTuple):
-    """The part of the population that lives on tasks of one distribution."""
-
-    name: str  # "" where there is one distribution only
-    tasks: TaskDistribution
-    members: int
 
 
 @dataclass(frozen=True)
@@ -83,10 +75,7 @@ class Experiment:
     @property
     def shares(self) -> tuple[Share, ...]:
         """Who lives on what. Raises `UserError` where the population is too small for the mixture."""
-        if isinstance(self.tasks, Mixture):
-            members = self.tasks.deal(self.population)
-            return tuple(map(Share, self.tasks.names, self.tasks.tasks, members))
-        return (Share("", self.tasks, self.population),)
+        return self.tasks.share_out(self.population)
 
     @property
     def spec(self) -> TaskSpec:

@@ -106,7 +106,7 @@ class MetaOptimizer(ABC):
       chunk: population members that a device computes at once; the others wait their turn. Fewer need less memory; the
         numbers do not depend on it. None: as many as the processor is fastest with (`vsml.hardware`).
       differentiates: whether it differentiates lifetimes, by backprop; programs are then compiled for that.
-      cuts_lifetimes: whether it runs lifetimes window by window, by `Lifetimes.run`; the objective then has to be linear.
+      cuts_lifetimes: whether it runs lifetimes window by window (`Lifetimes.run`), which takes a linear objective.
     """
 
     chunk: int | None = None
