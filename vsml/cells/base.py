@@ -17,7 +17,8 @@ from vsml.types import Array, Key, Params, State
 class Cell(ABC):
     """What one sub-RNN computes: new state from old state and incoming messages, outgoing messages from the state.
 
-    What others rely on, and `check.check_update` checks where a layer is traced:
+    What others rely on, so that sub-RNNs can be computed in any groups and differentiated by group, and what
+    `check.check_update` checks where a layer is traced:
 
     - every leaf of the state is of floating point and [n, units]; what counts or names is a float too, or a field;
     - `update` treats every sub-RNN alike and alone: any columns may be computed without the others (not checked);
