@@ -9,7 +9,15 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from vsml.hardware import compiler_options, kind, lifetimes_at_once, one_device_per_core, programs, steps_wait
+from vsml.hardware import (
+    compiler_options,
+    devices_are_cores,
+    kind,
+    lifetimes_at_once,
+    one_device_per_core,
+    programs,
+    steps_wait,
+)
 
 
 def test_the_number_of_devices_that_the_user_chose_is_kept(monkeypatch: pytest.MonkeyPatch):
@@ -40,6 +48,7 @@ def test_options_that_this_compiler_does_not_know_are_left_out(monkeypatch: pyte
 
 def test_a_cpu_takes_one_lifetime_at_a_time_and_waits(monkeypatch: pytest.MonkeyPatch):
     device = jax.devices()[0]
-    assert (lifetimes_at_once(7), steps_wait(device)) == (1, True)
+    assert (lifetimes_at_once(7), steps_wait(device), devices_are_cores(device)) == (1, True, True)
     monkeypatch.setattr(kind, "is_cpu", lambda device=None: False)
-    assert (lifetimes_at_once(7), steps_wait(device), compiler_options(True)) == (7, False, {})
+    assert (lifetimes_at_once(7), steps_wait(device), devices_are_cores(device)) == (7, False, False)
+    assert compiler_options(True) == {}

@@ -15,6 +15,7 @@ from vsml.hardware.products import Precision, product, products_in, sums_as_prod
 from vsml.hardware.programs import (
     NETWORKS_AT_ONCE,
     compiler_options,
+    devices_are_cores,
     keep_compiled,
     lifetimes_at_once,
     one_device_per_core,
@@ -25,6 +26,7 @@ __all__ = [
     "NETWORKS_AT_ONCE",
     "Precision",
     "compiler_options",
+    "devices_are_cores",
     "in_blocks",
     "is_cpu",
     "keep_compiled",

@@ -26,6 +26,11 @@ def lifetimes_at_once(count: int) -> int:
     return 1 if kind.is_cpu() else count
 
 
+def devices_are_cores(device: Any) -> bool:
+    """Whether devices are virtual, a core of one processor each: one that is left out is no loss to the others."""
+    return kind.is_cpu(device)
+
+
 def steps_wait(device: Any) -> bool:
     """Whether each step has to be waited for: queued collectives of a CPU's virtual devices can deadlock."""
     return kind.is_cpu(device)

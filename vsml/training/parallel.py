@@ -24,7 +24,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vsml.errors import UserError
-from vsml.hardware import compiler_options, is_cpu, steps_wait
+from vsml.hardware import compiler_options, devices_are_cores, steps_wait
 from vsml.types import Array
 
 AXIS = "devices"
@@ -54,8 +54,8 @@ def gather_over_devices(values: Array) -> Array:
 def choose_devices(population: int, requested: int | None, shares: Sequence[int] = ()) -> list[Device]:
     """The devices that a population is spread over; of a mixture each share by itself, of so many members.
 
-    By default all, of all processes. A CPU's devices are virtual and as many as its cores, so there the default is the
-    largest number of them that divides the population. Every process gives as many.
+    By default all, of all processes; where devices are cores, the largest number of them that divides the population.
+    Every process gives as many.
 
     Raises:
       UserError: there are fewer devices than requested, or they do not divide the population or over the processes.
@@ -64,7 +64,7 @@ def choose_devices(population: int, requested: int | None, shares: Sequence[int]
     smallest = math.gcd(*shares) if shares else population
     if requested is None:
         fitting = [n for n in range(processes, len(devices) + 1, processes) if smallest % n == 0]
-        count = fitting[-1] if fitting and is_cpu(devices[0]) else len(devices)
+        count = fitting[-1] if fitting and devices_are_cores(devices[0]) else len(devices)
     else:
         count = requested
     if not 1 <= count <= len(devices):
