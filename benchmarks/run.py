@@ -28,14 +28,13 @@ import numpy as np
 from plain_vsml import PlainVSML
 
 from vsml import config
-from vsml.cells.gates import tanh
 from vsml.experiment import Experiment
+from vsml.hardware import compiler_options, is_cpu, products_in, tanh
 from vsml.learners.vsml import VSML
 from vsml.meta_optimizers.base import EstimatorState, Lifetimes, Population, mean_over_members
 from vsml.meta_optimizers.bptt import BPTT
-from vsml.precision import products_in
 from vsml.training.meta_step import build_meta_step, init_estimator, init_state
-from vsml.training.parallel import Parallel, compiler_options
+from vsml.training.parallel import Parallel
 from vsml.types import Key, Metrics, Params
 
 SIZES = {"64": "sources.Random.image_shape=[8,8,1]", "784": "sources.Random.image_shape=[28,28,1]"}
@@ -158,7 +157,7 @@ def ceilings(runs: int) -> dict[str, float]:
 
     On a CPU in a process of one core: elsewhere XLA would deal loops to threads, and they would wait for each other.
     """
-    if jax.default_backend() == "cpu" and ONE_CORE not in os.environ:
+    if is_cpu() and ONE_CORE not in os.environ:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "ceilings.json"
             subprocess.run(
@@ -312,7 +311,7 @@ def main() -> None:
     parts = arguments.only.split(",")
     if ONE_CORE in os.environ:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    elif jax.default_backend() == "cpu" and len(jax.devices()) == 1:
+    elif is_cpu() and len(jax.devices()) == 1:
         os.environ["JAX_NUM_CPU_DEVICES"] = "2"
         os.execv(sys.executable, [sys.executable, *sys.argv])
     devices = min(2, len(jax.devices()))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from runs import NO_EVALUATORS, TINY, call, finish, start
@@ -116,23 +114,6 @@ def test_flags_alone_name_the_recipe(capfd: pytest.CaptureFixture[str]):
     outcome = call(capfd, "train", "--gin_file", "recipes/quickstart.gin", "--gin_bindings=EVALUATORS=[]", "--dry_run")
     assert outcome.code == 0
     assert "meta-parameters |V_M|    2,384" in outcome.out
-
-
-def test_the_number_of_devices_that_the_user_chose_is_kept(monkeypatch):
-    asked: list[tuple[str, object]] = []
-    values = {"jax_num_cpu_devices": 4}
-    config = SimpleNamespace(values=values, update=lambda name, value: asked.append((name, value)))
-    monkeypatch.setattr(cli, "jax", SimpleNamespace(config=config))
-    monkeypatch.delenv("XLA_FLAGS", raising=False)
-    cli._one_device_per_core()
-    assert asked == []
-    values["jax_num_cpu_devices"] = -1
-    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=3")
-    cli._one_device_per_core()
-    assert asked == []
-    monkeypatch.delenv("XLA_FLAGS")
-    cli._one_device_per_core()
-    assert asked == [("jax_num_cpu_devices", len(os.sched_getaffinity(0)))]
 
 
 @pytest.mark.parametrize("off", [False, True])

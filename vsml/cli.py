@@ -16,17 +16,15 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
-import platformdirs
 from absl import flags
 
 from vsml import __version__
 from vsml.errors import UserError
+from vsml.hardware import keep_compiled, one_device_per_core
 
 if TYPE_CHECKING:
     from vsml.training.distributed import Cluster
@@ -158,33 +156,11 @@ def _overrides(arguments: Arguments) -> list[str]:
     return [*arguments.words[1:], *arguments.flags["gin_file"].value, *bindings]
 
 
-def _one_device_per_core() -> None:
-    """On a CPU, XLA's virtual devices are what makes one process use several cores.
-
-    Whoever has chosen their number (JAX_NUM_CPU_DEVICES or XLA_FLAGS) keeps it.
-    """
-    if jax.config.values["jax_num_cpu_devices"] > 0 or "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
-        return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with suppress(RuntimeError):  # a caller from Python has used JAX already
-        jax.config.update("jax_num_cpu_devices", cores)
-
-
-def _keep_compiled() -> None:
-    """Compiled programs are kept in the user's cache folder: a second run of an experiment starts at once.
-
-    JAX_COMPILATION_CACHE_DIR names another folder, and none where it is empty.
-    """
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        folder = platformdirs.user_cache_path("vsml") / "compiled"
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-
-
 def _train(arguments: Arguments) -> int:
     if not arguments.words and not arguments.flags["gin_file"].value:
         raise UserError("train needs a recipe, such as `vsml train recipes/quickstart.gin`; `vsml recipes` lists them")
-    _one_device_per_core()
-    _keep_compiled()
+    one_device_per_core()
+    keep_compiled()
     from vsml import config as configs
     from vsml.training import distributed, trainer
 
@@ -216,8 +192,8 @@ def _cluster(arguments: Arguments) -> Cluster | None:
 def _eval(arguments: Arguments) -> int:
     if not arguments.words:
         raise UserError("eval needs the directory of a run, such as `vsml eval runs/quickstart`")
-    _one_device_per_core()
-    _keep_compiled()
+    one_device_per_core()
+    keep_compiled()
     from vsml.training import meta_test, trainer
 
     checkpoint = arguments.flags["checkpoint"].value
@@ -243,8 +219,8 @@ def _sweep(arguments: Arguments) -> int:
     if len(asked) > 1:
         raise UserError(f"{asked[0]} and {asked[1]} exclude each other: give one of them")
     if values["index"].value is not None:
-        _one_device_per_core()
-        _keep_compiled()
+        one_device_per_core()
+        keep_compiled()
     from vsml import sweep as sweeps
 
     sweep = sweeps.load(arguments.words[0], _overrides(arguments))

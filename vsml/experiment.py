@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import optax
 
 from vsml.errors import UserError
 from vsml.evaluation.base import Evaluator
+from vsml.hardware import Precision
 from vsml.learners.base import Learner
-from vsml.meta_optimizers import MetaOptimizer, Truncated
+from vsml.meta_optimizers import MetaOptimizer
 from vsml.objectives import LinearObjective, Objective
-from vsml.precision import Precision
-from vsml.tasks.base import TaskDistribution, TaskSpec
+from vsml.tasks.base import Share, TaskDistribution, TaskSpec
 from vsml.tasks.mixture import Mixture
-
-
-class Share(NamedTuple):
-    """The part of the population that lives on tasks of one distribution."""
-
-    name: str  # "" where there is one distribution only
-    tasks: TaskDistribution
-    members: int
 
 
 @dataclass(frozen=True)
@@ -69,7 +61,7 @@ class Experiment:
         for name in ("steps", "population", "log_every", "plot_every", "checkpoint_every", "max_non_finite"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name} is {getattr(self, name)}: set it to 1 or more")
-        if isinstance(self.meta_optimizer, Truncated) and not isinstance(self.objective, LinearObjective):
+        if self.meta_optimizer.cuts_lifetimes and not isinstance(self.objective, LinearObjective):
             raise UserError(
                 f"meta_optimizers.{type(self.meta_optimizer).__name__} cuts lifetimes into windows, but the loss of "
                 f"objectives.{type(self.objective).__name__} is no weighted sum over predictions: exchange one of them"
@@ -83,10 +75,7 @@ class Experiment:
     @property
     def shares(self) -> tuple[Share, ...]:
         """Who lives on what. Raises `UserError` where the population is too small for the mixture."""
-        if isinstance(self.tasks, Mixture):
-            members = self.tasks.deal(self.population)
-            return tuple(map(Share, self.tasks.names, self.tasks.tasks, members))
-        return (Share("", self.tasks, self.population),)
+        return self.tasks.share_out(self.population)
 
     @property
     def spec(self) -> TaskSpec:

@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from jax.sharding import Mesh, PartitionSpec
 from test_recipes import lines_of_header, noise_for_data
 
 from vsml import config as configs
@@ -21,7 +20,7 @@ from vsml.experiment import Experiment
 from vsml.sweep import Point
 from vsml.training.dry_run import check_meta_parameters
 from vsml.training.meta_step import TrainState, build_meta_step, init_estimator, init_state
-from vsml.training.parallel import AXIS
+from vsml.training.parallel import Parallel
 
 SWEEPS = sorted(path.relative_to(gin_root()).as_posix() for path in (gin_root() / "sweeps").glob("*.gin"))
 TINY = ("STEPS=2", "POPULATION=4", "LENGTH=5")
@@ -95,15 +94,7 @@ def assert_two_meta_steps(config: configs.Config) -> None:
 
 def two_meta_steps(experiment: Experiment, data: Any) -> tuple[TrainState, Any, Any]:
     """State, members' state and metrics afterwards; on one device, without a run directory."""
-    whole, member = PartitionSpec(), PartitionSpec(AXIS)
-    mesh = Mesh(np.asarray(jax.devices()[:1]), (AXIS,))
-    step = jax.shard_map(
-        build_meta_step(experiment, 1),
-        mesh=mesh,
-        in_specs=(whole, member, whole),
-        out_specs=(whole, member, whole),
-        check_vma=False,
-    )
+    step = Parallel("shard_map", jax.devices()[:1]).over_devices(build_meta_step(experiment, 1))
     state = init_state(experiment)
     estimator = init_estimator(experiment, state.params, data)
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from departures import assert_stays_on_devices
 
 from vsml.errors import UserError
 from vsml.tasks import Classification, Dataset, Source, TaskSpec
@@ -131,8 +132,9 @@ def test_sampling_needs_nothing_of_the_host():
     distribution = Classification(Digits(), 6, 2, transforms, num_tasks=4)
     data, key = jax.device_put(distribution.load()), jax.device_put(jax.random.key(0))
     sample = jax.jit(distribution.sample).lower(data, key).compile()
-    with jax.transfer_guard("disallow"):
+    with jax.transfer_guard_host_to_device("disallow"):
         task = jax.block_until_ready(sample(data, key))
+    assert_stays_on_devices(sample)
     assert task.x.shape == (6, 2, 4, 4, 1)
     assert task.y.shape == (6, 2, 3)
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from departures import assert_stays_on_devices
 from leaky import Leaky
 from noise_tasks import NoiseTasks
 from runs import TINY, assert_equal
@@ -65,22 +66,21 @@ class Run:
     def __init__(self, estimator: MetaOptimizer, kind: Any, num_devices: int):
         self.parallel = Parallel(kind, jax.devices()[:num_devices])
         experiment = _experiment(estimator)
-        self._step = self.parallel.compile(build_meta_step(experiment, num_devices))
+        self.step = self.parallel.compile(build_meta_step(experiment, num_devices))
         state = jax.jit(lambda: init_state(experiment))()
         members = jax.jit(lambda params: init_estimator(experiment, params, ((),)))(state.params)
         self.start = self.parallel.replicate(state), self.parallel.spread(members)
 
     def go(self, whole: Any, steps: int) -> tuple[Any, list[float]]:
         """State and members afterwards, and the loss of every step; what comes in stays usable."""
-        whole = jax.tree.map(jnp.copy, whole)
-        state, members = map(self.parallel.enter, whole)
+        state, members = jax.tree.map(jnp.copy, whole)
+        running = self.step.start(state, members, ((),))
         losses = []
         for _ in range(steps):
-            # Nothing moves between host and devices, but while a step is traced.
-            with jax.transfer_guard("disallow" if losses else "allow"):
-                state, members, metrics = self._step(state, members, ((),))
-            losses.append(float(self.parallel.fetch(metrics["loss"])))
-        return (self.parallel.leave(state), self.parallel.leave(members, members=True)), losses
+            with jax.transfer_guard_host_to_device("disallow" if losses else "allow"):  # tracing moves constants
+                running.step()
+            losses.append(float(running.metrics()["loss"]))
+        return (running.state, running.members), losses
 
 
 @functools.cache
@@ -101,6 +101,7 @@ def test_devices_and_chunks_change_nothing(name):
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), whole[0].params, together.start[0].params)
     assert min(jax.tree.leaves(moved)) > 1e-3  # enough to see a sum in the place of a mean
     assert np.isfinite(losses).all()
+    assert_stays_on_devices(together.step.program)
 
 
 @pytest.mark.parametrize("name", [name for name in ESTIMATORS if name in ("truncated_bptt", "pes", "evosax")])

@@ -74,8 +74,10 @@ class Run:
     def step(self, losses: Any, gradients: Any) -> tuple[Any, dict[str, Any]]:
         """The state afterwards and the metrics, on the host."""
         data = (self.parallel.replicate(jnp.array([losses, gradients], jnp.float32)),)
-        self.state, self.estimator, metrics = self._step(self.state, self.estimator, data)
-        return jax.device_get(self.state), self.parallel.fetch(metrics)
+        running = self._step.start(self.state, self.estimator, data)
+        running.step()
+        self.state, self.estimator = running.state, running.members
+        return jax.device_get(self.state), running.metrics()
 
 
 @pytest.fixture

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from departures import assert_stays_on_devices
 from noise_tasks import NoiseTasks
+from runs import assert_equal
 
 from vsml.cells import LSTM
 from vsml.errors import UserError
@@ -62,14 +64,15 @@ def _trained(name: str, kind: Any, num_devices: int) -> tuple[Any, Any]:
     """State and loss after every one of 20 meta-steps, both on the host."""
     experiment = EXPERIMENTS[name]
     parallel = Parallel(kind, jax.devices()[:num_devices])
-    step = parallel.compile(build_meta_step(experiment, num_devices))
-    state, data = (parallel.enter(parallel.replicate(tree)) for tree in (_start(name), ((),)))
-    estimator, losses = ((),), []  # BPTT and ES carry nothing from one meta-step to the next
+    estimator = ((),)  # BPTT and ES carry nothing from one meta-step to the next
+    step, losses = parallel.compile(build_meta_step(experiment, num_devices)), []
+    running = step.start(parallel.replicate(_start(name)), estimator, ((),))
     for _ in range(STEPS):
-        with jax.transfer_guard("disallow"):  # between host and devices
-            state, estimator, metrics = step(state, estimator, data)
-        losses.append(parallel.fetch(metrics["loss"]))
-    return jax.device_get(parallel.leave(state)), np.array(losses)
+        with jax.transfer_guard_host_to_device("disallow" if losses else "allow"):  # while it is traced, constants move
+            running.step()
+        losses.append(running.metrics()["loss"])
+    assert_stays_on_devices(step.program)
+    return jax.device_get(running.state), np.array(losses)
 
 
 def _assert_close(actual: Any, expected: Any, tolerance: float = 1e-5) -> None:
@@ -133,22 +136,36 @@ def test_equals_a_plain_loop_over_members():
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("num_devices", [1, 2, 4])
-def test_enter_and_leave_are_inverse(kind, num_devices):
+def test_what_comes_out_is_global_and_as_it_went_in(kind, num_devices):
     parallel = Parallel(kind, jax.devices()[:num_devices])
     whole = parallel.replicate(
         {"scalar": jnp.float32(3.0), "count": jnp.int32(7), "array": jnp.arange(6.0).reshape(2, 3)}
     )
     members = parallel.spread({"one": jnp.arange(8), "two": jnp.arange(16.0).reshape(8, 2)})
-    for tree, is_members in [(whole, False), (members, True)]:
-        expected = jax.device_get(tree)
-        back = parallel.leave(parallel.enter(tree), members=is_members)
-        for name, leaf in back.items():
-            assert leaf.sharding == tree[name].sharding
-            assert leaf.dtype == tree[name].dtype
-            np.testing.assert_array_equal(leaf, expected[name])
-    fetched = parallel.fetch(parallel.enter(whole))
-    for name, leaf in fetched.items():
-        np.testing.assert_array_equal(leaf, whole[name])
+    expected = jax.device_get((whole, members))
+    before = jax.tree.map(jnp.copy, (whole, members))
+    running = parallel.compile(lambda state, members, data: (state, members, state)).start(whole, members, ())
+    for _ in range(2):  # not stepped yet, and stepped once
+        out = running.state, running.members
+        for leaf, form in zip(jax.tree.leaves(out), jax.tree.leaves(before), strict=True):
+            assert leaf.sharding.is_equivalent_to(form.sharding, leaf.ndim)
+            assert leaf.dtype == form.dtype
+        assert_equal(jax.device_get(out), expected)
+        running.step()
+    assert_equal(running.metrics(), expected[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_snapshot_outlives_the_next_step(kind):
+    parallel = Parallel(kind, jax.devices()[:2])
+    step = parallel.compile(lambda state, members, data: (state + 1, members + data, ()))
+    state, members = parallel.replicate(jnp.zeros(3)), parallel.spread(jnp.zeros(4))
+    running = step.start(state, members, parallel.replicate(jnp.ones(())))
+    running.step()
+    kept = running.snapshot()
+    running.step()
+    assert_equal(jax.device_get(kept), (np.ones(3, np.float32), np.ones(4, np.float32)))
+    assert_equal(jax.device_get(running.members), np.full(4, 2, np.float32))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -161,16 +178,16 @@ def test_what_a_device_sees(kind, num_devices):
         index = device_index()
         return state + mean_over_devices(members.sum(axis=0)), members + 100 * index + data, mean_over_devices(index)
 
-    state = parallel.enter(parallel.replicate(jnp.array([10.0, 20.0])))
-    members = parallel.enter(parallel.spread(jnp.arange(16.0).reshape(8, 2)))
-    data = parallel.enter(parallel.replicate(jnp.array([[0.25, 0.5]])))
-    state, members, index = parallel.compile(function)(state, members, data)
+    state = parallel.replicate(jnp.array([10.0, 20.0]))
+    members = parallel.spread(jnp.arange(16.0).reshape(8, 2))
+    running = parallel.compile(function).start(state, members, parallel.replicate(jnp.array([[0.25, 0.5]])))
+    running.step()
 
     blocks = np.arange(16.0).reshape(8, 2)
-    np.testing.assert_allclose(parallel.fetch(state), np.array([10, 20]) + blocks.sum(axis=0) / num_devices)
+    np.testing.assert_allclose(running.state, np.array([10, 20]) + blocks.sum(axis=0) / num_devices)
     owner = np.repeat(np.arange(num_devices), 8 // num_devices)[:, None]
-    np.testing.assert_allclose(parallel.leave(members, members=True), blocks + 100 * owner + np.array([[0.25, 0.5]]))
-    np.testing.assert_allclose(parallel.fetch(index), (num_devices - 1) / 2)
+    np.testing.assert_allclose(running.members, blocks + 100 * owner + np.array([[0.25, 0.5]]))
+    np.testing.assert_allclose(running.metrics(), (num_devices - 1) / 2)
 
 
 def test_member_keys_depend_on_the_index_alone():

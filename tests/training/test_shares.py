@@ -38,11 +38,10 @@ EXPERIMENT = Experiment(
 def _trained(num_devices: int) -> tuple[Any, dict[str, Any]]:
     parallel = Parallel("shard_map", jax.devices()[:num_devices])
     step = parallel.compile(build_meta_step(EXPERIMENT, num_devices))
-    state, data, estimator = parallel.replicate(init_state(EXPERIMENT)), ((), ()), ((), ())
-    told: dict[str, Any] = {}
+    running = step.start(parallel.replicate(init_state(EXPERIMENT)), ((), ()), ((), ()))
     for _ in range(STEPS):
-        state, estimator, told = step(state, estimator, data)
-    return jax.device_get(state.params), jax.device_get(told)
+        running.step()
+    return jax.device_get(running.state.params), running.metrics()
 
 
 def test_equals_a_plain_loop_over_members():

@@ -7,7 +7,7 @@ from typing import Literal
 
 import jax
 
-from vsml.cells.gates import tanh
+from vsml.hardware import tanh
 from vsml.types import Array
 
 Activation = Literal["tanh", "relu", "gelu", "identity"]

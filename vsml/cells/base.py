@@ -2,7 +2,7 @@
 
 Everything is feature-first and flat: states are [n, units], messages [m, units], where `units` counts the sub-RNNs of a
 layer in the order of its wiring. A cell is then a few matrix products [n_out, n_in] x [n_in, units] and elementwise
-maps over long contiguous rows, which is what processors are fast at.
+maps over long contiguous rows.
 """
 
 from __future__ import annotations
@@ -16,6 +16,14 @@ from vsml.types import Array, Key, Params, State
 
 class Cell(ABC):
     """What one sub-RNN computes: new state from old state and incoming messages, outgoing messages from the state.
+
+    What others rely on, so that sub-RNNs can be computed in any groups and differentiated by group, and what
+    `check.check_update` checks where a layer is traced:
+
+    - every leaf of the state is of floating point and [n, units]; what counts or names is a float too, or a field;
+    - `update` treats every sub-RNN alike and alone: any columns may be computed without the others (not checked);
+    - `update` gives back the structure, shapes and types of the state that it takes;
+    - `update` uses no traced value but its arguments; constants and fields are free.
 
     Attributes:
       sends_before_update: whether the messages of a visit are read from the state before its last micro tick instead of

@@ -30,7 +30,7 @@ from vsml.cells.base import Cell
 from vsml.cells.heads import heard_columns, truncated_normal
 from vsml.cells.vector import partly_random
 from vsml.errors import UserError
-from vsml.precision import product
+from vsml.hardware import product
 from vsml.sparsity.base import Reduce
 from vsml.types import Array, Key, Params, State
 

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from vsml.cells.gates import opened, tanh, tanh_gates
 from vsml.cells.heads import heard_columns, init_heads, linear
 from vsml.cells.vector import VectorCell
-from vsml.precision import product
+from vsml.hardware import opened, product, tanh, tanh_gates
 from vsml.types import Array, Key, Params, State
 
 

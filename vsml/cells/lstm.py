@@ -18,11 +18,10 @@ import jax
 import jax.numpy as jnp
 
 from vsml.cells.base import Cell
-from vsml.cells.gates import opened, tanh, tanh_gates
 from vsml.cells.heads import heard_columns, init_heads, linear, reduced_message
 from vsml.cells.vector import partly_random
 from vsml.errors import UserError
-from vsml.precision import product
+from vsml.hardware import opened, product, tanh, tanh_gates
 from vsml.sparsity.base import Reduce
 from vsml.types import Array, Key, Params, State
 

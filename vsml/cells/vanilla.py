@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from vsml.cells.activations import ACTIVATIONS, Activation
 from vsml.cells.heads import heard_columns, init_heads, linear
 from vsml.cells.vector import VectorCell
-from vsml.precision import product
+from vsml.hardware import product
 from vsml.types import Array, Key, Params, State
 
 

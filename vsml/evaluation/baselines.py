@@ -22,14 +22,13 @@ import optax
 
 from vsml.errors import UserError
 from vsml.evaluation.lifetimes import Outcomes, accuracies, predict_online, run_lifetimes
+from vsml.hardware import NETWORKS_AT_ONCE
 from vsml.learners.gradient_descent import GradientDescent
 from vsml.tasks.base import Task, TaskDistribution, TaskSpec
 from vsml.types import Array, Key
 
 OptimizerName = Literal["sgd", "adam"]
 OPTIMIZERS: dict[OptimizerName, Callable[[Any], optax.GradientTransformation]] = {"sgd": optax.sgd, "adam": optax.adam}
-LIFETIMES_AT_ONCE = 8
-"""Networks of so many lifetimes at all learning rates fit the caches of a CPU; on a GPU nothing depends on it."""
 
 
 class Best(NamedTuple):
@@ -122,7 +121,7 @@ def _best(
     candidates = []
     for units in hidden:
         contenders = Contenders(optimizer, units)
-        outcomes = run_lifetimes(contenders, np.asarray(rates, np.float32), tasks, lifetimes, seed, LIFETIMES_AT_ONCE)
+        outcomes = run_lifetimes(contenders, np.asarray(rates, np.float32), tasks, lifetimes, seed, NETWORKS_AT_ONCE)
         for i, rate in enumerate(rates):
             at_edge = i in (0, len(rates) - 1)
             candidates.append(Best(units, rate, at_edge, Outcomes(*(leaf[:, i] for leaf in outcomes))))

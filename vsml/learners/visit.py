@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from vsml.cells.base import Cell
-from vsml.learners.blocks import in_blocks
+from vsml.cells.check import check_update
+from vsml.hardware import in_blocks
 from vsml.sparsity.base import Reduce, Wiring
 from vsml.types import Array, Params, State
 
@@ -69,7 +70,11 @@ def visit(
 
     Returns:
       The new state, and the messages [m, out] and [m, in] that reach the neurons behind and before.
+
+    Raises:
+      UserError: the cell does not keep its contract.
     """
+    check_update(cell, params, state, forward_in, backward_in, wiring.units)
     if isinstance(sets, int):
         own = jax.tree.map(lambda leaf: leaf[sets], params)
         return _visit(cell, own, wiring, state, forward_in, backward_in, micro_ticks)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from vsml.errors import UserError
+from vsml.hardware import lifetimes_at_once
 from vsml.tasks.base import World
 from vsml.types import Array, Key, Metrics, Params, State
 
@@ -109,14 +110,15 @@ class MetaOptimizer(ABC):
 
     Attributes:
       chunk: population members that a device computes at once; the others wait their turn. Fewer need less memory; the
-        numbers do not depend on it. None: all at once on accelerators, one at a time on a CPU, whose caches then hold
-        the whole state of a lifetime.
+        numbers do not depend on it. None: as many as the processor is fastest with (`vsml.hardware`).
       differentiates: whether it differentiates lifetimes, by backprop; programs are then compiled for that.
+      cuts_lifetimes: whether it runs lifetimes window by window (`Lifetimes.run`), which takes a linear objective.
     """
 
     chunk: int | None = None
 
     differentiates: ClassVar[bool] = False
+    cuts_lifetimes: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.chunk is not None and self.chunk < 1:
@@ -160,7 +162,7 @@ class MetaOptimizer(ABC):
     def at_once(self, trees: Any) -> int:
         """How many rows of trees with leaves [members, ...] `for_each` and `mean_of_each` take at once."""
         size = jax.tree.leaves(trees)[0].shape[0]
-        return min(self.chunk or (1 if jax.default_backend() == "cpu" else size), size)
+        return min(self.chunk or lifetimes_at_once(size), size)
 
     def init_shared(self, params: Params, keys: Key) -> Any:
         """The shared part of the state before the first meta-step; `keys` are those of `init_members`."""

@@ -10,7 +10,7 @@ Source: Vicol, Metz & Sohl-Dickstein 2021, arXiv 2112.13835; lengths that grow o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,8 @@ class Truncated(MetaOptimizer):
 
     window: int = 20
     min_length: int | None = None
+
+    cuts_lifetimes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -14,12 +14,9 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
+from vsml.hardware import sums_as_product
 from vsml.sparsity.base import Reduce, Reduction, Shape, Sparsity, Wiring, reduction_scale
 from vsml.types import Array
-
-SMALL = 2**14
-"""Entries of the matrix that sums over senders, up to which it is used. Backward, the slope of a sum is spread over
-sub-RNNs; in XLA's CPU code every operation that reads it would spread it anew, number by number."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class Dense(Sparsity):
         def reduce(axis: int, count: int) -> Reduce:
             scale = float(reduction_scale(reduction, count))
             receiver, receivers = (outputs, grid[1]) if axis == 1 else (inputs, grid[0])
-            if units * receivers > SMALL:
+            if not sums_as_product(units * receivers):
                 return Reduce(lambda sent: jnp.sum(sent.reshape(-1, *grid), axis=axis) * scale, total=count * scale)
             matrix = scale * (receiver.reshape(-1, 1) == np.arange(receivers))
             return Reduce(lambda sent: sent @ matrix.astype(sent.dtype), total=count * scale)

@@ -200,8 +200,20 @@ class Transform:
         return examples
 
 
+class Share(NamedTuple):
+    """The part of the population that lives on tasks of one distribution."""
+
+    name: str  # "" where there is one distribution only
+    tasks: TaskDistribution
+    members: int
+
+
 class TaskDistribution(ABC):
     """What a lifetime's task is drawn from."""
+
+    def share_out(self, population: int) -> tuple[Share, ...]:
+        """Who lives on what: everybody on this one."""
+        return (Share("", self, population),)
 
     @property
     @abstractmethod

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vsml.errors import UserError
-from vsml.tasks.base import TaskDistribution
+from vsml.tasks.base import Share, TaskDistribution
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,10 @@ class Mixture:
                 f"tasks.Mixture.shares is {list(self.shares)} for {len(self.tasks)} distributions: "
                 "give one number above 0 for each, or [] for equal shares"
             )
+
+    def share_out(self, population: int) -> tuple[Share, ...]:
+        """Who lives on what, with as many members as `deal` says."""
+        return tuple(map(Share, self.names, self.tasks, self.deal(population)))
 
     def deal(self, population: int) -> list[int]:
         """Members of each distribution: as near to the shares as whole numbers come, and one at least.

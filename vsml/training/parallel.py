@@ -2,7 +2,8 @@
 
 Outside this file there are two kinds of trees: replicated ones, whole on every device, and member trees, whose leaves
 have a leading axis of population members that is cut into one contiguous block per device. Both are ordinary global
-arrays there. How they look inside a compiled step (pmap wants one more leading axis) stays in here.
+arrays there. How they look between two steps (pmap wants one more leading axis) stays in here: `Running` holds what
+a step works on, so that nothing is converted at every step.
 
 `pmap` and `shard_map` run the same per-device function and give the same numbers.
 
@@ -13,7 +14,6 @@ replicated one.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -24,6 +24,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vsml.errors import UserError
+from vsml.hardware import compiler_options, devices_are_cores, steps_wait
 from vsml.types import Array
 
 AXIS = "devices"
@@ -53,8 +54,8 @@ def gather_over_devices(values: Array) -> Array:
 def choose_devices(population: int, requested: int | None, shares: Sequence[int] = ()) -> list[Device]:
     """The devices that a population is spread over; of a mixture each share by itself, of so many members.
 
-    By default all, of all processes. A CPU's devices are virtual and as many as its cores, so there the default is the
-    largest number of them that divides the population. Every process gives as many.
+    By default all, of all processes; where devices are cores, the largest number of them that divides the population.
+    Every process gives as many.
 
     Raises:
       UserError: there are fewer devices than requested, or they do not divide the population or over the processes.
@@ -63,7 +64,7 @@ def choose_devices(population: int, requested: int | None, shares: Sequence[int]
     smallest = math.gcd(*shares) if shares else population
     if requested is None:
         fitting = [n for n in range(processes, len(devices) + 1, processes) if smallest % n == 0]
-        count = fitting[-1] if fitting and devices[0].platform == "cpu" else len(devices)
+        count = fitting[-1] if fitting and devices_are_cores(devices[0]) else len(devices)
     else:
         count = requested
     if not 1 <= count <= len(devices):
@@ -106,8 +107,7 @@ class Parallel:
         self.by_member = NamedSharding(mesh, PartitionSpec(AXIS))
         self._mesh = mesh
         self._maximum = jax.jit(jnp.max, out_shardings=self.replicated)
-        # Queued collectives of virtual CPU devices can deadlock: there every step is waited for.
-        self._wait = self.devices[0].platform == "cpu"
+        self._wait = steps_wait(self.devices[0])
 
     @property
     def num_devices(self) -> int:
@@ -122,62 +122,30 @@ class Parallel:
         """Places a member tree, whole in every process, one block of members per device."""
         return jax.tree.map(lambda leaf: _place(leaf, self.by_member), tree)
 
-    def compile(
-        self, function: PerDevice, differentiates: bool = True
-    ) -> Callable[[Any, Any, Any], tuple[Any, Any, Any]]:
-        """Compiles a per-device function, for the shapes of its first call; its first two arguments are donated.
+    def compile(self, function: PerDevice, differentiates: bool = True) -> Step:
+        """What runs a per-device function on all devices.
 
         Args:
-          function: takes and returns trees in the inner form of `enter`.
+          function: what to run.
           differentiates: whether it differentiates lifetimes, which changes speed alone.
         """
-        program: jax.stages.Compiled | None = None
-
-        def step(*arguments: Any) -> tuple[Any, Any, Any]:
-            nonlocal program
-            if program is None:
-                program = self.lower(function, *arguments).compile(compiler_options=compiler_options(differentiates))
-            outcome = program(*arguments)
-            return jax.block_until_ready(outcome) if self._wait else outcome
-
-        return step
+        return Step(self, function, differentiates)
 
     def lower(self, function: PerDevice, state: Any, members: Any, data: Any) -> jax.stages.Lowered:
-        """A per-device function, lowered for arguments in the inner form of `enter`; the first two are donated."""
-        if self.kind == "pmap":
-            step = jax.pmap(function, axis_name=AXIS, donate_argnums=(0, 1), devices=self.devices)
-        else:
-            whole, member = PartitionSpec(), PartitionSpec(AXIS)
-            # check_vma would sum the gradients of replicated parameters over devices by itself; the mean is ours to
-            # take.
-            step = jax.jit(
-                jax.shard_map(
-                    function,
-                    mesh=self._mesh,
-                    in_specs=(whole, member, whole),
-                    out_specs=(whole, member, whole),
-                    check_vma=False,
-                ),
-                donate_argnums=(0, 1),
-            )
-        return step.lower(state, members, data)
+        """A per-device function, lowered for global arrays; by pmap its program takes them with one more axis."""
+        return self._lower(function, *map(self._enter, (state, members, data)))
 
-    def enter(self, tree: Any) -> Any:
-        """A global tree, replicated or of members, in the form that a compiled step takes."""
-        if self.kind == "shard_map":
-            return tree
-        return jax.tree.map(self._stack, tree)
-
-    def leave(self, tree: Any, members: bool = False) -> Any:
-        """The inverse of `enter`: a tree of a compiled step as global arrays, without a device axis."""
-        if self.kind == "shard_map":
-            return tree
-        return jax.tree.map(lambda leaf: self._unstack(leaf, members), tree)
-
-    def fetch(self, tree: Any) -> Any:
-        """A replicated tree of a compiled step as host arrays."""
-        host = fetch_replicated(tree)
-        return jax.tree.map(lambda leaf: leaf[0], host) if self.kind == "pmap" else host
+    def over_devices(self, function: PerDevice) -> PerDevice:
+        """A per-device function as one of global arrays, to be traced as a part of other functions."""
+        whole, member = PartitionSpec(), PartitionSpec(AXIS)
+        # check_vma would sum the gradients of replicated parameters over devices by itself; the mean is ours to take.
+        return jax.shard_map(
+            function,
+            mesh=self._mesh,
+            in_specs=(whole, member, whole),
+            out_specs=(whole, member, whole),
+            check_vma=False,
+        )
 
     def largest(self, number: int) -> Array:
         """Starts to find the largest of a number that each process has; all of them call this at the same point.
@@ -189,6 +157,24 @@ class Parallel:
         everyones = jax.make_array_from_single_device_arrays((self.num_devices,), self.by_member, blocks)
         found = self._maximum(everyones)
         return jax.block_until_ready(found) if self._wait else found
+
+    def _lower(self, function: PerDevice, state: Any, members: Any, data: Any) -> jax.stages.Lowered:
+        """As `lower`, for trees in the inner form."""
+        if self.kind == "pmap":
+            step: Any = jax.pmap(function, axis_name=AXIS, donate_argnums=(0, 1), devices=self.devices)
+        else:
+            step = jax.jit(self.over_devices(function), donate_argnums=(0, 1))
+        return step.lower(state, members, data)
+
+    def _enter(self, tree: Any) -> Any:
+        """A global tree, replicated or of members, in the form that a compiled step takes."""
+        return tree if self.kind == "shard_map" else jax.tree.map(self._stack, tree)
+
+    def _leave(self, tree: Any, members: bool = False) -> Any:
+        """The inverse of `_enter`: a tree of a compiled step as global arrays."""
+        if self.kind == "shard_map":
+            return tree
+        return jax.tree.map(lambda leaf: self._unstack(leaf, members), tree)
 
     def _stack(self, leaf: Array) -> Array:
         """Global array to [devices, ...]: what each device holds becomes its slice, without moving data."""
@@ -210,25 +196,65 @@ def _place(leaf: Any, sharding: NamedSharding) -> Array:
     return jax.make_array_from_callback(np.shape(leaf), sharding, lambda index: leaf[index])
 
 
-def compiler_options(differentiates: bool) -> dict[str, str | bool]:
-    """What XLA is told about a program of this platform: nothing, or on a CPU what makes lifetimes faster there.
+class Step:
+    """A per-device function, compiled for the shapes that it first runs on. From `Parallel.compile`."""
 
-    Vectors as wide as the processor has them (compilers shy away from AVX-512, which early processors slowed down
-    for), and, where nothing is differentiated, XLA's own loops rather than those of its library YNNPACK. Options that
-    an XLA does not know are left out.
+    def __init__(self, parallel: Parallel, function: PerDevice, differentiates: bool):
+        self.parallel = parallel
+        self.program: jax.stages.Compiled | None = None
+        self._function, self._differentiates = function, differentiates
+
+    def start(self, state: Any, members: Any, data: Any) -> Running:
+        """What takes steps from here, given global arrays.
+
+        Args:
+          state: replicated; given up, since its buffers are used again.
+          members: a member tree; given up likewise.
+          data: replicated; only read.
+        """
+        return Running(self, state, members, data)
+
+    def run(self, *arguments: Any) -> Any:
+        """One step in the inner form, of which `Running` alone knows."""
+        if self.program is None:
+            lowered = self.parallel._lower(self._function, *arguments)
+            self.program = lowered.compile(compiler_options=compiler_options(self._differentiates))
+        outcome = self.program(*arguments)
+        return jax.block_until_ready(outcome) if self.parallel._wait else outcome
+
+
+class Running:
+    """What a compiled step works on, from one step to the next.
+
+    What comes out is global and as it was after the last step; the next one uses the buffers of `state` and `members`
+    again.
     """
-    if jax.default_backend() != "cpu":
-        return {}
-    options = {"xla_cpu_prefer_vector_width": "512"}
-    if not differentiates:
-        options["xla_cpu_experimental_ynn_fusion_type"] = ""
-    return {name: value for name, value in options.items() if _is_known(name, value)}
 
+    def __init__(self, step: Step, state: Any, members: Any, data: Any):
+        """Use `Step.start`."""
+        self._step, self._parallel = step, step.parallel
+        self._state, self._members, self._data = map(self._parallel._enter, (state, members, data))
+        self._metrics: Any = None
 
-@functools.cache
-def _is_known(option: str, value: str) -> bool:
-    try:
-        jax.jit(jnp.negative).lower(0.0).compile(compiler_options={option: value})
-    except jax.errors.JaxRuntimeError:
-        return False
-    return True
+    def step(self) -> None:
+        """Takes one step; does not wait for it where devices allow that."""
+        self._state, self._members, self._metrics = self._step.run(self._state, self._members, self._data)
+
+    @property
+    def state(self) -> Any:
+        """The replicated state."""
+        return self._parallel._leave(self._state)
+
+    @property
+    def members(self) -> Any:
+        """The members' state."""
+        return self._parallel._leave(self._members, members=True)
+
+    def snapshot(self) -> tuple[Any, Any]:
+        """Copies of state and members, which the next step leaves alone."""
+        return jax.tree.map(jnp.copy, (self.state, self.members))
+
+    def metrics(self) -> Any:
+        """The metrics of the last step as host arrays; waits for it."""
+        host = fetch_replicated(self._metrics)
+        return jax.tree.map(lambda leaf: leaf[0], host) if self._parallel.kind == "pmap" else host

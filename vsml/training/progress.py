@@ -13,10 +13,10 @@ from tqdm import tqdm
 from vsml.config import Config
 from vsml.experiment import Experiment
 from vsml.training.meta_step import ACCURACY_CURVE
-from vsml.training.parallel import Parallel
+from vsml.training.parallel import Running, fetch_replicated
 from vsml.training.run_directory import RunDirectory
 from vsml.training.writers import MetricsFile, TensorBoard
-from vsml.types import Metrics, Params
+from vsml.types import Metrics
 
 
 class Progress:
@@ -25,31 +25,28 @@ class Progress:
     def __init__(
         self,
         experiment: Experiment,
-        parallel: Parallel,
         writers: tuple[MetricsFile, TensorBoard, tqdm],
         start: int,
         seconds: float,
     ):
         """Goes on after `start` meta-steps, which took `seconds`; use `follow`."""
-        self._experiment, self._parallel = experiment, parallel
+        self._experiment = experiment
         self._metrics_file, self.board, self._bar = writers
         self._started = time.monotonic() - seconds
         self._logged_at, self._logged_step = time.monotonic(), start
 
-    def tell(self, done: int, metrics: Metrics, params: Params) -> None:
-        """Tells of a meta-step as far as its turn has come; metrics and parameters as a compiled step gives them."""
+    def tell(self, done: int, running: Running) -> None:
+        """Tells of the meta-step that `running` has just taken, as far as its turn has come."""
         self._bar.update()
         last = done == self._experiment.steps
         if done % self._experiment.log_every == 0 or last:
-            self._log(done, metrics)
+            self._log(done, running.metrics())
         if done % self._experiment.plot_every == 0 or last:
-            fetch = self._parallel.fetch
-            curves = {name: fetch(curve) for name, curve in metrics.items() if name.startswith(ACCURACY_CURVE)}
-            self.board.plots(done, curves, fetch(params))
+            curves = {name: curve for name, curve in running.metrics().items() if name.startswith(ACCURACY_CURVE)}
+            self.board.plots(done, curves, fetch_replicated(running.state.params))
 
     def _log(self, done: int, metrics: Metrics) -> None:
-        scalars = self._parallel.fetch({k: v for k, v in metrics.items() if not k.startswith(ACCURACY_CURVE)})
-        scalars = {name: _number(value) for name, value in scalars.items()}
+        scalars = {name: _number(value) for name, value in metrics.items() if not name.startswith(ACCURACY_CURVE)}
         self._metrics_file.write(done, scalars)
         now = time.monotonic()
         rate = (done - self._logged_step) * self._experiment.population / (now - self._logged_at)
@@ -63,9 +60,7 @@ class Progress:
 
 
 @contextmanager
-def follow(
-    run: RunDirectory, config: Config, experiment: Experiment, parallel: Parallel, start: int, seconds: float
-) -> Iterator[Progress]:
+def follow(run: RunDirectory, config: Config, experiment: Experiment, start: int, seconds: float) -> Iterator[Progress]:
     """Opens what is written to, drops what came after the checkpoint of `start`, and closes it at the end."""
     with (
         closing(MetricsFile(run.metrics, resume_step=start)) as metrics_file,
@@ -73,7 +68,7 @@ def follow(
         _progress_bar(start, experiment.steps) as bar,
     ):
         board.config(config.text, run.hyperparameters(config), [evaluator.name for evaluator in experiment.evaluators])
-        yield Progress(experiment, parallel, (metrics_file, board, bar), start, seconds)
+        yield Progress(experiment, (metrics_file, board, bar), start, seconds)
 
 
 def _progress_bar(start: int, steps: int) -> tqdm:

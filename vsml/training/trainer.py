@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from vsml.analysis.cost import count
 from vsml.analysis.tables import evaluation_table
 from vsml.config import Config
 from vsml.errors import UserError
 from vsml.experiment import Experiment
-from vsml.precision import products_in
+from vsml.hardware import products_in
 from vsml.training.checkpoints import Checkpoints, newest_step
 from vsml.training.distributed import all_or_none, check_shared, is_main, part, together
 from vsml.training.dry_run import check_meta_parameters, shapes_of_learner
@@ -195,7 +194,8 @@ def _meta_train(
 
     meta_step = build_meta_step(experiment, parallel.num_devices)
     step = parallel.compile(meta_step, experiment.meta_optimizer.differentiates)
-    state, estimator, data = (parallel.enter(tree) for tree in (state, estimator, data))
+    running = step.start(state, estimator, data)
+    del state, estimator, data
     started = time.monotonic() - seconds
 
     def save(done: int, smoothed_loss: float) -> None:
@@ -205,27 +205,26 @@ def _meta_train(
             best = {"step": done, "loss": smoothed_loss}
         if progress:
             progress.board.flush()  # a resumed run does not write again what comes before its checkpoint
-        # Copied: the next step reuses the buffers while the checkpoint is written in the background.
-        whole = jax.tree.map(jnp.copy, (parallel.leave(state), parallel.leave(estimator, members=True)))
-        checkpoints.save(done, whole, {"seconds": seconds, "best": best}, smoothed_loss)
+        # A copy: the next step reuses the buffers while the checkpoint is written in the background.
+        checkpoints.save(done, running.snapshot(), {"seconds": seconds, "best": best}, smoothed_loss)
 
-    following = follow(run, config, experiment, parallel, start, seconds) if is_main() else nullcontext()
+    following = follow(run, config, experiment, start, seconds) if is_main() else nullcontext()
     with following as progress, catch_interruption() as interruption:
         asked_to_stop = CommonSignal(interruption, parallel)
         for done in range(start + 1, experiment.steps + 1):
-            state, estimator, metrics = step(state, estimator, data)
+            running.step()
             last = done == experiment.steps
             stop = asked_to_stop.look()  # once: it may change at any time
             if progress:
-                progress.tell(done, metrics, state.params)
+                progress.tell(done, running)
             if done % experiment.max_non_finite == 0 or last:
-                _stop_if_stuck(experiment, int(parallel.fetch(metrics["skipped_in_row"])), done, checkpoints)
+                _stop_if_stuck(experiment, int(running.metrics()["skipped_in_row"]), done, checkpoints)
             if done % experiment.checkpoint_every == 0 or last or stop:
-                save(done, float(parallel.fetch(metrics["smoothed_loss"])))
+                save(done, float(running.metrics()["smoothed_loss"]))
             if stop:
                 _leave(stop, done, experiment, run, checkpoints)
         checkpoints.wait()
-    state = fetch_replicated(parallel.leave(state))
+    state = fetch_replicated(running.state)
     if skipped := int(state.skipped):
         say(f"{skipped} of {experiment.steps} meta-gradients were not finite and were skipped")
     return state.params, seconds

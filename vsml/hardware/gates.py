@@ -1,4 +1,4 @@
-"""Gates of all units at once, in a form that processors are fast at, forward and backward.
+"""tanh, and gates of all units at once in a form that is fast, forward and backward.
 
     sig(z) = (1 + tanh(z / 2)) / 2
 
@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from vsml.hardware import kind
 from vsml.types import Array
 
 CUT = 8.4
@@ -34,7 +35,7 @@ def opened(half: Array) -> Array:
 @jax.custom_jvp
 def tanh(x: Array) -> Array:
     """tanh, elementwise."""
-    if jax.default_backend() != "cpu" or x.dtype != jnp.float32:
+    if not kind.is_cpu() or x.dtype != jnp.float32:
         return jnp.tanh(x)
     return rational_tanh(x)
 
@@ -62,8 +63,8 @@ def _polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
 
 
 def tanh_gates(z: Array, count: int) -> tuple[Array, ...]:
-    """tanh of [count * size, units] as `count` arrays [size, units]. Differentiable in reverse mode."""
-    return _tanh_gates(z, count)
+    """tanh of [count * size, units] as `count` arrays [size, units]; on a CPU differentiable in reverse mode only."""
+    return _tanh_gates(z, count) if kind.is_cpu() else tuple(jnp.split(tanh(z), count))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vsml.cells.gates import opened, tanh, tanh_gates
+from vsml.hardware.gates import opened, tanh, tanh_gates
 
 
 def test_tanh_is_within_a_few_roundings_of_the_true_one():

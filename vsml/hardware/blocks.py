@@ -5,6 +5,8 @@
 A CPU is fastest where all that a block needs stays in its second-level cache: over all sub-RNNs at once, every gate
 would be written to memory and read again. Backward, a block is computed anew from what went in and differentiated while
 it is in the cache, so that nothing but the input is kept of a whole layer.
+
+Other processors have no such cache to stay in: there the function is simply called.
 """
 
 from __future__ import annotations
@@ -16,20 +18,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from vsml.hardware import kind
 from vsml.types import Array, Params, State
 
 FORWARD, BACKWARD = 2048, 800
-"""At most so many sub-RNNs in a block on a CPU: the 64 gates of each, and backward their slopes, take 512 KiB. Half as
-many or twice as many cost less than a tenth of the speed."""
+"""At most so many sub-RNNs in a block: the 64 gates of each, and backward their slopes, take 512 KiB. Half as many or
+twice as many cost less than a tenth of the speed."""
 
 Update = Callable[[Params, State, Any], State]
 """(params, state, heard) -> state; leaves of state and heard have the sub-RNNs as their last axis."""
 
 
 def in_blocks(update: Update, params: Params, state: State, heard: Any) -> State:
-    """`update(params, state, heard)`, block by block on a CPU and all at once on other devices.
-
-    Differentiable in reverse mode.
+    """`update(params, state, heard)`, on a CPU block by block and then differentiable in reverse mode only.
 
     Args:
       update: computes every sub-RNN from its own state and messages alone, and closes over no traced values.
@@ -37,7 +38,7 @@ def in_blocks(update: Update, params: Params, state: State, heard: Any) -> State
       state: leaves [..., units], of floating point; the result has the same shapes.
       heard: leaves [..., units], of floating point.
     """
-    return _in_blocks(update, params, state, heard)
+    return _in_blocks(update, params, state, heard) if kind.is_cpu() else update(params, state, heard)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -49,7 +50,8 @@ def _in_blocks(update: Update, params: Params, state: State, heard: Any) -> Stat
 
         return _for_each_block(put, state, _units(state), FORWARD)
 
-    return _one_by_one(run)(params, state, heard)
+    # What is vectorised over lifetimes goes one by one: a product of many small matrices is slow.
+    return jax.custom_batching.sequential_vmap(run)(params, state, heard)
 
 
 def _forward(update: Update, params: Params, state: State, heard: Any) -> tuple[State, Any]:
@@ -71,15 +73,10 @@ def _backward(update: Update, kept: Any, slope: State) -> tuple[Params, State, A
         empty = jax.tree.map(jnp.zeros_like, (params, state, heard))
         return _for_each_block(pull, empty, _units(state), BACKWARD)
 
-    return _one_by_one(run)(*kept, slope)
+    return jax.custom_batching.sequential_vmap(run)(*kept, slope)
 
 
 _in_blocks.defvjp(_forward, _backward)
-
-
-def _one_by_one(run: Callable[..., Any]) -> Callable[..., Any]:
-    """On a CPU, what is vectorised over lifetimes goes one by one: a product of many small matrices is slow there."""
-    return jax.custom_batching.sequential_vmap(run) if jax.default_backend() == "cpu" else run
 
 
 def _units(tree: Any) -> int:
@@ -87,8 +84,8 @@ def _units(tree: Any) -> int:
 
 
 def _for_each_block(step: Callable[[Any, Any, int], Any], carry: Any, units: int, block: int) -> Any:
-    """carry = step(carry, start, size) for blocks of one size and one of the rest; not on a CPU all is one block."""
-    count = -(-units // block) if jax.default_backend() == "cpu" else 1
+    """carry = step(carry, start, size) for blocks of one size and one of the rest."""
+    count = -(-units // block)
     size = -(-units // count)
     whole = units // size
     if whole == 1:

@@ -12,7 +12,7 @@ import pytest
 
 from vsml import config
 from vsml.errors import UserError
-from vsml.precision import Precision, product, products_in
+from vsml.hardware.products import Precision, product, products_in
 from vsml.training import trainer
 from vsml.training.writers import read_metrics
 
