@@ -25,6 +25,7 @@ from vsml.training.meta_step import build_meta_step, init_estimator, init_state
 from vsml.training.parallel import Parallel, choose_devices, fetch_replicated
 from vsml.training.progress import follow
 from vsml.training.run_directory import RunDirectory, differences, peak_memory
+from vsml.training.trace import Trace
 from vsml.training.writers import TensorBoard, compared_by, read_metrics
 from vsml.types import Params
 
@@ -209,11 +210,15 @@ def _meta_train(
         whole = jax.tree.map(jnp.copy, (parallel.leave(state), parallel.leave(estimator, members=True)))
         checkpoints.save(done, whole, {"seconds": seconds, "best": best}, smoothed_loss)
 
+    trace = Trace(experiment.profile_steps, run.path, start)
+    if trace.missed:
+        say(trace.missed)
     following = follow(run, config, experiment, parallel, start, seconds) if is_main() else nullcontext()
-    with following as progress, catch_interruption() as interruption:
+    with following as progress, catch_interruption() as interruption, closing(trace):
         asked_to_stop = CommonSignal(interruption, parallel)
         for done in range(start + 1, experiment.steps + 1):
-            state, estimator, metrics = step(state, estimator, data)
+            with trace.step(done):
+                state, estimator, metrics = trace.whole(step(state, estimator, data))
             last = done == experiment.steps
             stop = asked_to_stop.look()  # once: it may change at any time
             if progress:
