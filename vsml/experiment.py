@@ -76,7 +76,7 @@ class Experiment:
             first, last = self.profile_steps
             if not 1 <= first <= last <= self.steps:
                 raise UserError(
-                    f"train.profile_steps is {[first, last]}: give the first and the last meta-step to trace, from 1 to "
+                    f"train.profile_steps is {[first, last]}: give the first and the last meta-step to trace, of 1 to "
                     f"{self.steps}"
                 )
         if isinstance(self.meta_optimizer, Truncated) and not isinstance(self.objective, LinearObjective):

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -176,7 +177,7 @@ def _check(wirings: Sequence[Wiring], ring: bool) -> None:
             f"{first.inputs} inputs and {last.outputs} outputs make no ring: take ring=False, or as many outputs as "
             "inputs"
         )
-    between = [*zip(wirings[:-1], wirings[1:], strict=True), *([(last, first)] if ring else [])]
+    between = [*pairwise(wirings), *([(last, first)] if ring else [])]
     pairs = 2 * sum(
         int(np.bincount(one.behind, minlength=one.outputs) @ np.bincount(two.before, minlength=two.inputs))
         for one, two in between
@@ -207,16 +208,25 @@ def _groups(wirings: Sequence[Wiring], ring: bool) -> tuple[tuple[Group, ...], t
     )
 
 
-def _blocks(wirings: Sequence[Wiring], ring: bool) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
-    """(index in PARTS, rows, columns, shares) of the connections between two groups, all without repetition."""
+class _Block(NamedTuple):
+    """The connections of one part between two groups, without repetition."""
+
+    part: int  # index in PARTS
+    senders: np.ndarray
+    receivers: np.ndarray
+    shares: np.ndarray
+
+
+def _blocks(wirings: Sequence[Wiring], ring: bool) -> Iterator[_Block]:
+    """All blocks that are not zero."""
     own, forward, backward = range(len(PARTS))
     units = np.cumsum([0, *(w.units for w in wirings)])
     outside = 0 if ring else wirings[0].inputs + wirings[-1].outputs
     row, column = outside + units, units
 
-    def block(part: int, matrix: sparse.csr_array, row: int, column: int) -> tuple[int, np.ndarray, ...]:
+    def block(part: int, matrix: sparse.csr_array, row: int, column: int) -> _Block:
         found = matrix.tocoo()
-        return part, row + found.row.astype(np.int64), column + found.col.astype(np.int64), found.data
+        return _Block(part, row + found.row.astype(np.int64), column + found.col.astype(np.int64), found.data)
 
     says_forward = [sending(w.reduce_forward, w.behind, w.outputs) for w in wirings]
     says_backward = [sending(w.reduce_backward, w.before, w.inputs) for w in wirings]
@@ -224,7 +234,7 @@ def _blocks(wirings: Sequence[Wiring], ring: bool) -> Iterator[tuple[int, np.nda
     hears_backward = [hearing(w.behind, w.outputs) for w in wirings]
     layers, last = range(len(wirings)), len(wirings) - 1
     for k in layers:
-        yield block(own, sparse.eye_array(wirings[k].units, format="csr"), row[k], column[k])
+        yield block(own, sparse.csr_array(sparse.eye_array(wirings[k].units)), row[k], column[k])
     for k, after in _neighbours(layers, ring):
         yield block(forward, says_forward[k] @ hears_forward[after], row[k], column[after])
         yield block(backward, says_backward[after] @ hears_backward[k], row[after], column[k])

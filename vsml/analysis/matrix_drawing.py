@@ -70,11 +70,10 @@ def draw_connections(found: Connections, title: str) -> Figure:
 
 def draw(view: MatrixView, title: str) -> Figure:
     """All elements: which are shared, and what they are; by pairs of nodes where they are more than pixels."""
-    rows, columns = view.matrix.shape
+    rows, columns = view.shape
     if max(rows, columns) > LARGEST_DRAWING:
         return draw_connections(view.connections, title)
-    kinds = view.connections.kinds
-    sizes = _sizes(view)
+    kinds, sizes = view.connections.kinds, _sizes(view)
     colours = np.concatenate([np.ones((1, 3)), _shades([kind.type for kind in kinds], sizes)])
     figure = Figure(figsize=(16, 9), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -82,11 +81,12 @@ def draw(view: MatrixView, title: str) -> Figure:
     left.imshow(colours[view.names.toarray()], interpolation="nearest", extent=extent)
     values = np.ma.masked_equal(view.matrix.toarray(), 0)
     limit = max(abs(view.matrix).max(), 1e-9)
-    shown = right.imshow(values, "RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest", extent=extent)
+    shown = right.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest", extent=extent)
     figure.colorbar(shown, ax=right, shrink=0.6, label="weight")
-    widths = [_edges(groups, view.size, view.channels) for groups in (view.connections.rows, view.connections.columns)]
+    found = view.connections
+    edges = [_edges(groups, view.size, view.channels) for groups in (found.rows, found.columns)]
     for axes, name in ((left, "one colour per shared entry"), (right, "the weights")):
-        _frame(axes, *widths, view.connections)
+        _frame(axes, edges[0], edges[1], found)
         axes.set_title(name, fontsize=11)
     figure.suptitle(f"{title}\n{rows:,} x {columns:,} elements, {view.matrix.nnz / (rows * columns):.1%} not zero")
     middles = [colours[1 + start + size // 2] for start, size in zip(np.cumsum([0, *sizes]), sizes, strict=False)]
@@ -141,7 +141,9 @@ def _frame(axes: Axes, rows: np.ndarray, columns: np.ndarray, found: Connections
         ends = np.cumsum([0, *(len(group.names) for group in groups)])
         if len(edges) - 1 <= LARGEST_LABELLED:
             names = [name for group in groups for name in group.names]
-            axis.set_ticks((edges[:-1] + edges[1:]) / 2, names, rotation=90 * vertical, fontsize=min(9, 300 / len(names)))
+            axis.set_ticks(
+                (edges[:-1] + edges[1:]) / 2, names, rotation=90 * vertical, fontsize=min(9, 300 / len(names))
+            )
             for edge in edges[1:-1]:
                 line(edge, color="0.88", linewidth=0.4)
         else:

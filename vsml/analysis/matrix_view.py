@@ -1,28 +1,28 @@
 """A network of vanilla sub-RNNs as one Meta RNN: its weight matrix, with shared and zero entries.
 
-States of all layers are one row vector s, listed sub-RNN by sub-RNN; u are the messages that arrive from outside, at the
-inputs of the first layer (forward) and the outputs of the last (backward); v are those that leave, there and there:
+The states of all layers are one row vector s, listed sub-RNN by sub-RNN. u are the messages that arrive from outside,
+at the inputs of the first layer (forward) and at the outputs of the last (backward). v are those that leave there:
 
     s' = act(s W~ + u V + c)          v = s' M + d
 
-With parameter set i of W_i [own, forward, backward], b_i and heads H_i, h_i, K_i, k_i (see `cells/vanilla.py`), and P, Q
-how much each sub-RNN hears of each forward and backward, the blocks [from sub-RNN r of set i, to sub-RNN c of set j] are
+Parameter set i has W_i = [own, forward, backward] and b_i, and the heads H_i, h_i forward and K_i, k_i backward (see
+`cells/vanilla.py`). The block from sub-RNN r of set i to sub-RNN c of set j, or from or to neuron n, is
 
     W~_rc = [r = c] W_j.own^T + P_rc (W_j.forward H_i)^T + Q_rc (W_j.backward K_i)^T
-    V_ac  = [a before c] W_j.forward^T        V_bc = [b behind c] W_j.backward^T
-    M_rb  = R_rb H_i^T                        M_ra = R_ra K_i^T           R: the reduction, 1 for a sum, 1 / n for a mean
-    P     = R S forward, zero but from layer k to layer k + 1     Q likewise, from layer k + 1 to k     S: 1 at listeners
-    c     = b_j, and the biases h, k of all heads that are heard; the embeddings of neurons' types are such biases too
-    d     = the biases of the heads that leave
+    V_nc  = W_j.forward^T  where input n is before c           W_j.backward^T  where output n is behind c
+    M_rn  = R_rn H_i^T     where output n is behind r          R_rn K_i^T      where input n is before r
+    P_rc  = R_rn           where n is behind r and before c    from layer k to k + 1; Q likewise from layer k + 1 to k
+    R_rn  = 1 for a sum, 1 / a for a mean, 1 / sqrt(a) for sqrt, over the a messages that reach neuron n
+    c, d  = the biases b, and those of all heads that are heard or leave; types of neurons are heard as constants too
 
-So a single layer has nothing in W~ but the own state of each sub-RNN, in blocks along the diagonal: its outputs are not
-its inputs, and all that it hears comes by V. What a learner sends back from its ends (`recirculate`) makes part of v the
-next u. In a ring (see `connections.py`) there is no outside; one of a single layer is the paper's equation
+A single layer has nothing in W~ but the own state of each sub-RNN, in blocks along the diagonal: its outputs are not
+its inputs, and all that it hears comes by V. A learner that sends back what reaches its ends (`recirculate`) makes v a
+part of the next u. In a ring (see `connections.py`) nothing is outside; one of a single layer is the paper's equation
 
-    W~ = I (x) W + P (x) C + Q (x) U           C = (W.forward H)^T    U = (W.backward K)^T    for one parameter set
+    W~ = I (x) W + P (x) C + Q (x) U          C = (W.forward H)^T,  U = (W.backward K)^T
 
-One step is one round in which all layers update at once on what all had sent. A pass of VSML visits one layer after the
-other: of the same step it takes that layer's columns alone.
+One step is one round, in which all layers update at once on what all had sent. A pass of VSML visits one layer after
+the other: each visit is the same step, of which it takes that layer's columns alone.
 
 Source: Kirsch & Schmidhuber 2021, arXiv 2012.14905, section 2: VSML is a Meta RNN with weight sharing and sparsity.
 """
@@ -31,8 +31,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
@@ -76,6 +78,12 @@ class MatrixView:
     activation: Activation
     size: int
     channels: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the whole matrix."""
+        side = len(self.bias) + len(self.leaving)
+        return side, side
 
     @property
     def weights(self) -> sparse.csr_array:
@@ -153,32 +161,40 @@ def step_difference(network: Network, s: Sequence[Array], forward: Array, backwa
       forward: what arrives at the inputs, [M, inputs]; in a ring it is left out of account.
       backward: what arrives at the outputs, [M, outputs]; likewise.
     """
-    view, layers = matrix_view(network), range(len(network.wirings))
-    silent = [jnp.zeros((view.channels, w.units)) for w in network.wirings]
-    sent = [_visit(network, k, s[k], silent[k], silent[k], ticks=0)[1:] for k in layers]
+    view = matrix_view(network)
+    states, leaving = jax.jit(partial(_round, network))(s, forward, backward)
+    stepped, leaves = view.step(_row(s), None if network.ring else _row([forward, backward]))
+    difference = np.abs(stepped - _row(states)).max()
+    return float(max(difference, np.abs(leaves - _row([] if network.ring else leaving)).max(initial=0.0)))
+
+
+def _round(
+    network: Network, s: Sequence[Array], forward: Array, backward: Array
+) -> tuple[list[Array], tuple[Array, Array]]:
+    """One round of messages: the states of all layers, and what then leaves, forward and backward."""
+    channels, layers = forward.shape[0], range(len(network.wirings))
+    silent = [jnp.zeros((channels, w.units)) for w in network.wirings]
+    sent = [_visit(network, k, s[k], silent[k], silent[k], ticks=0) for k in layers]
     if network.ring:
-        forward, backward = sent[-1][0], sent[0][1]
-    reach = [forward, *(sent[k][0] for k in layers[:-1])], [*(sent[k][1] for k in layers[1:]), backward]
+        forward, backward = sent[-1][1], sent[0][2]
+    reach_before = [forward, *(message for _, message, _ in sent[:-1])]
+    reach_behind = [*(message for _, _, message in sent[1:]), backward]
     after = []
-    for k in layers:
-        w = network.wirings[k]
-        heard = w.spread_forward(reach[0][k]), w.spread_backward(reach[1][k])
+    for k, w in enumerate(network.wirings):
+        heard = w.spread_forward(reach_before[k]), w.spread_backward(reach_behind[k])
         if network.types is not None:
-            heard = tuple(_with_type(m, network.types[k + behind]) for behind, m in enumerate(heard))
+            heard = _with_type(heard[0], network.types[k]), _with_type(heard[1], network.types[k + 1])
         after.append(_visit(network, k, s[k], *heard, ticks=1))
-    passed = _row([state for state, _, _ in after])
-    left = np.zeros(0) if network.ring else _row([after[-1][1], after[0][2]])
-    arrived = None if network.ring else _row([forward, backward])
-    stepped, leaves = view.step(_row(s), arrived)
-    return float(max(np.max(np.abs(stepped - passed)), np.max(np.abs(leaves - left), initial=0.0)))
+    return [state for state, _, _ in after], (after[-1][1], after[0][2])
 
 
 def _visit(
     network: Network, layer: int, s: Array, forward: Array, backward: Array, ticks: int
 ) -> tuple[Array, Array, Array]:
+    """The state of a layer after micro ticks, and what it sends forward and backward."""
     wiring, own = network.wirings[layer], network.sets[layer]
-    state, *sent = visit(network.cell, network.params, own, wiring, {"s": s}, forward, backward, ticks)
-    return state["s"], *sent
+    state, ahead, back = visit(network.cell, network.params, own, wiring, {"s": s}, forward, backward, ticks)
+    return state["s"], ahead, back
 
 
 def _with_type(message: Array, embedding: np.ndarray) -> Array:
@@ -188,7 +204,7 @@ def _with_type(message: Array, embedding: np.ndarray) -> Array:
 
 def _row(arrays: Sequence[Array]) -> np.ndarray:
     """Arrays [n, nodes] as one row, node by node."""
-    return np.concatenate([np.asarray(array, np.float64).T.ravel() for array in arrays])
+    return np.concatenate([np.zeros(0), *(np.asarray(array, np.float64).T.ravel() for array in arrays)])
 
 
 class _Weights(NamedTuple):
@@ -219,7 +235,7 @@ def _split(network: Network) -> _Weights:
 def _block(weights: _Weights, kind: tuple[float, float, float, int, int]) -> np.ndarray:
     """The block of a kind of connection, [from, to]."""
     own, *shares, sender, receiver = kind
-    size, channels = weights.shape
+    channels = weights.shape[1]
     block = own * weights.own[receiver] if own else np.zeros(())
     for share, hears, head in zip(shares, weights.hears, weights.heads, strict=True):
         if share:
@@ -257,7 +273,7 @@ def _starts(groups: Sequence[Group], weights: _Weights) -> np.ndarray:
 
 def _biases(network: Network, weights: _Weights) -> tuple[np.ndarray, np.ndarray]:
     """c and d."""
-    wirings, (size, channels), last = network.wirings, weights.shape, len(network.wirings) - 1
+    wirings, channels, last = network.wirings, weights.shape[1], len(network.wirings) - 1
     sets = [np.broadcast_to(own, w.units) for own, w in zip(network.sets, wirings, strict=True)]
     forward = [
         sending(w.reduce_forward, w.behind, w.outputs).T @ weights.head_biases[0][own]

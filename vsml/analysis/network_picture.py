@@ -24,7 +24,9 @@ CAPTION = (
 )
 
 
-def network_picture(learner: Learner, params: Params, spec: TaskSpec, backward_pass: bool = False) -> tuple[Figure, str]:
+def network_picture(
+    learner: Learner, params: Params, spec: TaskSpec, backward_pass: bool = False
+) -> tuple[Figure, str]:
     """The matrix of a network with these meta-parameters.
 
     Args:

@@ -1,7 +1,6 @@
 """What the parts say of themselves: the meaning of each field from docstrings, and a page per part for a terminal.
 
-The meaning of a field is its entry under `Attributes:` in the docstring of the class, or of the base class that declares
-it; for a function, under `Args:`.
+Meanings come from docstrings, see `docstrings.py`.
 """
 
 from __future__ import annotations
@@ -47,14 +46,16 @@ def _signature(field: Field) -> str:
 
 
 def _entry(field: Field) -> str:
-    head = _fill(_signature(field), initial_indent="  ", subsequent_indent="      ")
-    meaning = _fill(field.doc, initial_indent="      ", subsequent_indent="      ")
+    head = _fill(_signature(field), "  ", "      ")
+    meaning = _fill(field.doc, "      ", "      ")
     return f"{head}\n{meaning}" if meaning else head
 
 
-def _fill(text: str, **indents: str) -> str:
+def _fill(text: str, first: str = "", others: str = "") -> str:
+    """One paragraph, wrapped, with the indents of its first line and of the others."""
     plain = re.sub(r":\w+:(?=`)", "", text)  # Sphinx roles, in the docstrings of optax
-    return textwrap.fill(plain, WIDTH, break_on_hyphens=False, break_long_words=False, **indents)
+    wrapper = textwrap.TextWrapper(WIDTH, first, others, break_on_hyphens=False, break_long_words=False)
+    return wrapper.fill(plain)
 
 
 def _description(make: Callable[..., Any]) -> str:
