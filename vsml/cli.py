@@ -1,14 +1,4 @@
-"""The verbs: train, eval, sweep, report, compare, parts, recipes.
-
-vsml train RECIPE [GIN_FILE | KEY=VALUE ...] [--run_dir D] [--devices N] [--dry_run]
-           [--distributed [--coordinator HOST:PORT --num_processes N --process_index I]]
-vsml eval RUN_DIR [GIN_FILE | KEY=VALUE ...] [--checkpoint newest|best|STEP]
-vsml sweep FILE [GIN_FILE | KEY=VALUE ...] [--sweep_dir D] [--list | --index I | --jobs N | --launcher NAME]
-vsml report DIR
-vsml compare RUN_DIR RUN_DIR
-vsml parts [AXIS]
-vsml recipes
-"""
+"""The command line: `USAGE` lists its verbs, `vsml VERB --help` the flags of one."""
 
 from __future__ import annotations
 
@@ -16,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +19,7 @@ from vsml.hardware import keep_compiled, one_device_per_core
 
 if TYPE_CHECKING:
     from vsml.training.distributed import Cluster
+    from vsml.types import Params
 
 USAGE = """\
 usage:
@@ -39,7 +31,8 @@ usage:
   vsml sweep FILE [...] --list                                 show its points
   vsml report DIR                                              tables and plots of a run or a sweep, as a page
   vsml compare RUN_DIR RUN_DIR                                 how two runs differ, in their configs and results
-  vsml parts [AXIS]                                            the parts of every axis, or of one, with their fields
+  vsml matrix RUN_DIR_OR_RECIPE [...] [--out FILE.png]         draw the network of sub-RNNs as one sparse matrix
+  vsml parts [AXIS | AXIS.PART | train]                        the parts of every axis, or of one, or one in full
   vsml recipes                                                 the recipes that are shipped
 
 Gin files and KEY=VALUE follow the recipe in the order given; KEY is a macro or axis.Part.field:
@@ -85,6 +78,7 @@ def _run(argv: list[str]) -> int:
         "sweep": _sweep,
         "report": _report,
         "compare": _compare,
+        "matrix": _matrix,
         "parts": _parts,
         "recipes": _recipes,
     }
@@ -109,7 +103,7 @@ def _of_another_process() -> bool:
 def _flags(verb: str) -> flags.FlagValues:
     """The flags of a verb."""
     values = flags.FlagValues()
-    if verb in ("train", "eval", "sweep"):
+    if verb in ("train", "eval", "sweep", "matrix"):
         flags.DEFINE_multi_string("gin_file", [], "a gin file that follows the other arguments", flag_values=values)
         flags.DEFINE_multi_string("gin_bindings", [], "a gin binding that follows the gin files", flag_values=values)
     if verb == "train":
@@ -131,7 +125,10 @@ def _flags(verb: str) -> flags.FlagValues:
         flags.DEFINE_integer("index", None, "run this point alone, in this process", flag_values=values)
         flags.DEFINE_integer("jobs", 1, "points at once; cores are shared out", flag_values=values)
         flags.DEFINE_enum("launcher", "local", ["local", "slurm", "xm"], "what runs the points", flag_values=values)
-    if verb == "eval":
+    if verb == "matrix":
+        flags.DEFINE_string("out", "matrix.png", "the picture: .png, .svg or .pdf", flag_values=values)
+        flags.DEFINE_bool("backward_pass", False, "parameter sets of the backward pass", flag_values=values)
+    if verb in ("eval", "matrix"):
         flags.DEFINE_string("checkpoint", "newest", "newest, best, or a number of meta-steps", flag_values=values)
     flags.DEFINE_bool("help", False, "show this help", short_name="h", flag_values=values)
     return values
@@ -196,15 +193,18 @@ def _eval(arguments: Arguments) -> int:
     keep_compiled()
     from vsml.training import meta_test, trainer
 
-    checkpoint = arguments.flags["checkpoint"].value
-    if checkpoint not in ("newest", "best"):
-        try:
-            checkpoint = int(checkpoint)
-        except ValueError:
-            raise UserError(f"--checkpoint {checkpoint}: give newest, best, or a number of meta-steps") from None
-    summary = meta_test.meta_test(Path(arguments.words[0]), _overrides(arguments), checkpoint)
+    summary = meta_test.meta_test(Path(arguments.words[0]), _overrides(arguments), _checkpoint(arguments))
     print(trainer.show(summary))
     return 0
+
+
+def _checkpoint(arguments: Arguments) -> Any:
+    """`newest`, `best` or a number of meta-steps."""
+    checkpoint = arguments.flags["checkpoint"].value
+    try:
+        return checkpoint if checkpoint in ("newest", "best") else int(checkpoint)
+    except ValueError:
+        raise UserError(f"--checkpoint {checkpoint}: give newest, best, or a number of meta-steps") from None
 
 
 def _sweep(arguments: Arguments) -> int:
@@ -256,16 +256,54 @@ def _compare(arguments: Arguments) -> int:
     return 0
 
 
+def _matrix(arguments: Arguments) -> int:
+    if not arguments.words:
+        raise UserError("matrix needs a run or a recipe, such as `vsml matrix recipes/quickstart.gin --out matrix.png`")
+    _keep_compiled()
+    from vsml import config as configs
+    from vsml.analysis.matrix_drawing import save_drawing
+    from vsml.analysis.network_picture import network_picture
+    from vsml.training.meta_step import init_state
+    from vsml.training.run_directory import RunDirectory
+
+    where, overrides = Path(arguments.words[0]), _overrides(arguments)
+    is_run = where.is_dir()
+    if is_run:
+        RunDirectory(where).saved_config()  # says where it is none
+    experiment = configs.load(str(where / "config.gin") if is_run else arguments.words[0], overrides).build()
+    params = _trained(where, arguments) if is_run else init_state(experiment).params
+    backward_pass = arguments.flags["backward_pass"].value
+    figure, shown = network_picture(experiment.learner, params, experiment.spec, backward_pass)
+    out = Path(arguments.flags["out"].value)
+    save_drawing(figure, out)
+    print(f"{out}: {shown}")
+    return 0
+
+
+def _trained(directory: Path, arguments: Arguments) -> Params:
+    """The meta-parameters of a run's checkpoint."""
+    from vsml import config as configs
+    from vsml.training.checkpoints import Checkpoints
+    from vsml.training.meta_test import _restore
+    from vsml.training.run_directory import RunDirectory
+
+    run = RunDirectory(directory)
+    with closing(Checkpoints(run.checkpoints, read_only=True)) as checkpoints:
+        step = checkpoints.find(_checkpoint(arguments))
+        return _restore(configs.load(str(run.config_gin)).build(), checkpoints, step)[0]
+
+
 def _parts(arguments: Arguments) -> int:
-    from vsml.config import describe, parts, show
+    from vsml.config import overview, part_in_full, parts
 
     if len(arguments.words) > 1:
-        raise UserError(f"parts takes one axis, not {' '.join(arguments.words)}")
-    for part in parts(*arguments.words):
-        print(f"{part.name}: {part.summary}")
-        for field in part.fields.values():
-            value = "required" if field.required else f"= {show(field.default)}"
-            print(f"    {field.name}: {describe(field.type)} {value}")
+        raise UserError(f"parts takes one axis or one part, not {' '.join(arguments.words)}")
+    (word,) = arguments.words or [None]
+    if word == "train" or (word and "." in word):
+        print(part_in_full(word))
+        return 0
+    for part in parts(word):
+        print(overview(part))
     return 0
 
 

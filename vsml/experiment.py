@@ -39,6 +39,8 @@ class Experiment:
       checkpoint_every: meta-steps between two checkpoints.
       max_non_finite: meta-training stops after this many non-finite meta-gradients in a row; until then each is
         skipped.
+      profile_steps: [first, last], counted from 1: these meta-steps are traced for TensorBoard's PROFILE tab (extra
+        `profile`); None traces none. A few are enough: a trace of many is too large to be shown.
     """
 
     learner: Learner
@@ -56,11 +58,19 @@ class Experiment:
     plot_every: int = 100
     checkpoint_every: int = 100
     max_non_finite: int = 20
+    profile_steps: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "population", "log_every", "plot_every", "checkpoint_every", "max_non_finite"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name} is {getattr(self, name)}: set it to 1 or more")
+        if self.profile_steps is not None:
+            first, last = self.profile_steps
+            if not 1 <= first <= last <= self.steps:
+                raise UserError(
+                    f"train.profile_steps is {[first, last]}: give the first and the last meta-step to trace, of 1 to "
+                    f"{self.steps}"
+                )
         if self.meta_optimizer.cuts_lifetimes and not isinstance(self.objective, LinearObjective):
             raise UserError(
                 f"meta_optimizers.{type(self.meta_optimizer).__name__} cuts lifetimes into windows, but the loss of "

@@ -1,224 +1,300 @@
-"""A layer of vanilla sub-RNNs as one Meta RNN: its weight matrix, with shared and zero entries.
+"""A network of vanilla sub-RNNs as one Meta RNN: its weight matrix, with shared and zero entries.
 
-A layer with as many outputs as inputs hears itself: what it sends forward to neuron b comes back as the message of
-input b, what it sends backward to neuron a as that of output a. With states as rows, listed sub-RNN by sub-RNN,
+The states of all layers are one row vector s, listed sub-RNN by sub-RNN. u are the messages that arrive from outside,
+at the inputs of the first layer (forward) and at the outputs of the last (backward). v are those that leave there:
 
-    s' = act(s W~ + c)           W~ = I (x) W + P (x) C + Q (x) U
+    s' = act(s W~ + u V + c)          v = s' M + d
 
-    W   what a sub-RNN's own state adds to its next one
-    C   the same of a state heard forward: weights on the forward message times forward head;   U backward
-    P   how much each sub-RNN hears of each forward: spread_forward(reduce_forward(I));   Q backward, P^T for sums
-    c   the bias, and those of all heads that are heard
+Parameter set i has W_i = [own, forward, backward] and b_i, and the heads H_i, h_i forward and K_i, k_i backward (see
+`cells/vanilla.py`). The block from sub-RNN r of set i to sub-RNN c of set j, or from or to neuron n, is
+
+    W~_rc = [r = c] W_j.own^T + P_rc (W_j.forward H_i)^T + Q_rc (W_j.backward K_i)^T
+    V_nc  = W_j.forward^T  where input n is before c           W_j.backward^T  where output n is behind c
+    M_rn  = R_rn H_i^T     where output n is behind r          R_rn K_i^T      where input n is before r
+    P_rc  = R_rn           where n is behind r and before c    from layer k to k + 1; Q likewise from layer k + 1 to k
+    R_rn  = 1 for a sum, 1 / a for a mean, 1 / sqrt(a) for sqrt, over the a messages that reach neuron n
+    c, d  = the biases b, and those of all heads that are heard or leave; types of neurons are heard as constants too
+
+A single layer has nothing in W~ but the own state of each sub-RNN, in blocks along the diagonal: its outputs are not
+its inputs, and all that it hears comes by V. A learner that sends back what reaches its ends (`recirculate`) makes v a
+part of the next u. In a ring (see `connections.py`) nothing is outside; one of a single layer is the paper's equation
+
+    W~ = I (x) W + P (x) C + Q (x) U          C = (W.forward H)^T,  U = (W.backward K)^T
+
+One step is one round, in which all layers update at once on what all had sent. A pass of VSML visits one layer after
+the other: each visit is the same step, of which it takes that layer's columns alone.
 
 Source: Kirsch & Schmidhuber 2021, arXiv 2012.14905, section 2: VSML is a Meta RNN with weight sharing and sparsity.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from scipy import sparse
 
+from vsml.analysis.connections import OUTSIDE, Connections, Group, connections, sending, wirings_and_sets
 from vsml.cells.activations import ACTIVATIONS, Activation
 from vsml.cells.base import Cell
 from vsml.cells.vanilla import Vanilla
 from vsml.errors import UserError
+from vsml.learners.base import Learner
+from vsml.learners.visit import visit
 from vsml.sparsity.base import Wiring
+from vsml.tasks.base import TaskSpec
 from vsml.types import Array, Params
 
-PARTS = ("own", "forward", "backward")
-LARGEST_DRAWING = 3_000
-"""Rows beyond which an element is smaller than a point of the drawing."""
-MOST_LABELLED = 10
-"""Kinds that still have colours which can be told apart."""
-LARGEST_LABELLED = 40
-"""Sub-RNNs that still have room for their names."""
+Sets = Sequence[int | np.ndarray]
+"""The parameter set of each layer, or of each of its sub-RNNs, int [units]."""
 
 
 @dataclass(frozen=True, eq=False)
 class MatrixView:
-    """A layer as a Meta RNN. Entry j of the state of sub-RNN u is number u * size + j.
+    """A network as a Meta RNN. Entry j of the state of sub-RNN r is number r * size + j, layer after layer.
 
     Attributes:
-      weights: W~, [units * size, units * size]: element (r, c) is what state r adds to the next state c.
+      connections: the pairs of nodes that have a block.
+      matrix: [[V, 0], [W~, M]]: rows are u and s, columns s' and v; neurons are listed one by one with all their
+        channels.
+      names: int, where `matrix` may be other than 0: the shared entry that an element is, counted from 1.
       bias: c, [units * size].
+      leaving: d.
       activation: act, by name.
-      names: int, where `weights` is not 0: the shared entry that an element is, counted from 1. Name n is entry
-        (i, j) = divmod((n - 1) % size^2, size) of the matrix of kind (n - 1) // size^2.
-      kinds: [kinds, 3]: how often W, C and U go into the matrix of a kind.
-      pairs: int [units, 2]: the neurons before and behind each sub-RNN.
       size: N, the length of a sub-RNN's state.
+      channels: M, the channels of a message.
     """
 
-    weights: sparse.csr_array
-    bias: np.ndarray
-    activation: Activation
+    connections: Connections
+    matrix: sparse.csr_array
     names: sparse.csr_array
-    kinds: np.ndarray
-    pairs: np.ndarray
+    bias: np.ndarray
+    leaving: np.ndarray
+    activation: Activation
     size: int
+    channels: int
 
-    def step(self, s: np.ndarray) -> np.ndarray:
-        """The next states [units * size] of the Meta RNN."""
-        return np.asarray(ACTIVATIONS[self.activation](jnp.asarray(s @ self.weights + self.bias)))
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the whole matrix."""
+        side = len(self.bias) + len(self.leaving)
+        return side, side
+
+    @property
+    def weights(self) -> sparse.csr_array:
+        """W~: element (r, c) is what state r adds to the next state c."""
+        return self.matrix[len(self.leaving) :, : len(self.bias)]
+
+    @property
+    def inputs(self) -> sparse.csr_array:
+        """V: element (r, c) is what number r that arrives adds to the next state c."""
+        return self.matrix[: len(self.leaving), : len(self.bias)]
+
+    @property
+    def outputs(self) -> sparse.csr_array:
+        """M: element (r, c) is what state r adds to number c that leaves."""
+        return self.matrix[len(self.leaving) :, len(self.bias) :]
+
+    def step(self, s: np.ndarray, u: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The next states s' [units * size] and what leaves, v. Without u nothing arrives."""
+        arrived = 0.0 if u is None else u @ self.inputs
+        after = np.asarray(ACTIVATIONS[self.activation](jnp.asarray(s @ self.weights + arrived + self.bias)))
+        return after, after @ self.outputs + self.leaving
 
 
-def matrix_view(cell: Cell, params: Params, wiring: Wiring) -> MatrixView:
-    """The Meta RNN that a layer of vanilla sub-RNNs is.
+class Network(NamedTuple):
+    """Layers of sub-RNNs with their meta-parameters."""
+
+    cell: Cell
+    params: Params  # parameter sets, stacked along a leading axis
+    wirings: Sequence[Wiring]
+    sets: Sets
+    types: np.ndarray | None = None  # [K + 1, type_size], the embeddings that `sharing.Typed` learns
+    ring: bool = False
+
+
+def network_of(learner: Learner, params: Params, spec: TaskSpec, backward_pass: bool = False) -> Network:
+    """The network that a VSML learner is in its forward or its backward pass. Raises `UserError` for others."""
+    wirings, sets = wirings_and_sets(learner, spec, backward_pass)
+    typed = isinstance(params, dict) and "types" in params
+    own, types = (params["cell"], np.asarray(params["types"], np.float64)) if typed else (params, None)
+    return Network(learner.cell, own, wirings, sets, types)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def refusal(cell: Cell) -> str:
+    """Why a network of this cell is no single matrix, nothing if it is one."""
+    if not isinstance(cell, Vanilla):
+        return f"cells.{type(cell).__name__} has no matrix view: only sums of states do, use cells.Vanilla"
+    if cell.layer_norm:
+        return "messages with LayerNorm have no matrix view: set cells.Vanilla.layer_norm to False"
+    return ""
+
+
+def matrix_view(network: Network) -> MatrixView:
+    """The Meta RNN that a network of vanilla sub-RNNs is.
+
+    Raises:
+      UserError: for a cell with LayerNorm or of another kind, and for what `connections` refuses.
+    """
+    if why := refusal(network.cell):
+        raise UserError(why)
+    found = connections(network.wirings, network.sets, network.ring)
+    weights = _split(network)
+    blocks = [_block(weights, kind) for kind in found.kinds]
+    matrix, names = _assemble(found, blocks, weights)
+    bias, leaving = _biases(network, weights)
+    cell = network.cell
+    return MatrixView(found, matrix, names, bias, leaving, cell.activation, *weights.shape)  # pyright: ignore
+
+
+def step_difference(network: Network, s: Sequence[Array], forward: Array, backward: Array) -> float:
+    """The largest difference between a step of the Meta RNN and a round of messages, in states and what leaves.
 
     Args:
-      cell: vanilla, without LayerNorm, which is not linear.
-      params: one set of its meta-parameters.
-      wiring: has as many neurons behind as before, and every sub-RNN in one place. Who hears whom, [units, units], is
-        written out in full on the way.
-
-    Raises:
-      UserError: for a cell or a wiring that has no such view.
+      network: as for `matrix_view`, whose errors it has.
+      s: per layer the states [N, units].
+      forward: what arrives at the inputs, [M, inputs]; in a ring it is left out of account.
+      backward: what arrives at the outputs, [M, outputs]; likewise.
     """
-    vanilla = _checked(cell, wiring)
-    unit_vectors = jnp.eye(wiring.units)
-    shares = np.stack(
-        [
-            np.eye(wiring.units),
-            np.asarray(wiring.spread_forward(wiring.reduce_forward(unit_vectors)), np.float64),
-            np.asarray(wiring.spread_backward(wiring.reduce_backward(unit_vectors)), np.float64),
-        ]
-    )
-    blocks, bias = _blocks(vanilla, params, wiring)
-    own, forward, backward = (
-        sparse.kron(sparse.csr_array(share), block, "csr") for share, block in zip(shares, blocks, strict=True)
-    )
-    kinds, names = _names(shares, vanilla.size)
-    return MatrixView(
-        weights=sparse.csr_array(own + forward + backward),
-        bias=bias,
-        activation=vanilla.activation,
-        names=names,
-        kinds=kinds,
-        pairs=np.stack([wiring.before, wiring.behind], axis=1),
-        size=vanilla.size,
-    )
+    view = matrix_view(network)
+    states, leaving = jax.jit(partial(_round, network))(s, forward, backward)
+    stepped, leaves = view.step(_row(s), None if network.ring else _row([forward, backward]))
+    difference = np.abs(stepped - _row(states)).max()
+    return float(max(difference, np.abs(leaves - _row([] if network.ring else leaving)).max(initial=0.0)))
 
 
-def step_difference(cell: Cell, params: Params, wiring: Wiring, s: Array) -> float:
-    """The largest difference between one step of the Meta RNN and one of message passing, from states s [N, units].
-
-    Arguments and errors are those of `matrix_view`.
-    """
-    view, silent = matrix_view(cell, params, wiring), jnp.zeros((0, wiring.units))
-    forward, backward = cell.messages(params, {"s": s}, silent, silent, wiring.reduce_forward, wiring.reduce_backward)
-    passed = cell.update(params, {"s": s}, wiring.spread_forward(forward), wiring.spread_backward(backward))["s"]
-    stepped = view.step(np.asarray(s, np.float64).T.ravel())
-    return float(np.max(np.abs(stepped - np.asarray(passed, np.float64).T.ravel())))
-
-
-def draw(view: MatrixView) -> Figure:
-    """The weight matrix: each shared entry in a colour of its own, shades of one colour per kind, zeros white.
-
-    Raises:
-      UserError: if it has too many rows to be seen.
-    """
-    rows, units = len(view.bias), len(view.pairs)
-    if rows > LARGEST_DRAWING:
-        raise UserError(
-            f"a matrix of {rows} rows is too large to draw: use fewer neurons or a smaller cell, "
-            f"up to {LARGEST_DRAWING} rows"
-        )
-    figure = Figure(figsize=(7, 8), layout="constrained")
-    axes = figure.subplots()
-    colours = _colours(len(view.kinds), view.size)
-    axes.imshow(colours[view.names.toarray()], interpolation="nearest", extent=(0, units, units, 0))
-    axes.set_xlabel("to sub-RNN (neuron before, neuron behind)")
-    axes.set_ylabel("from sub-RNN")
-    if units <= LARGEST_LABELLED:
-        names = [f"{before},{behind}" for before, behind in view.pairs]
-        axes.set_xticks(np.arange(units) + 0.5, names, rotation=90 if units > 10 else 0)
-        axes.set_yticks(np.arange(units) + 0.5, names)
-        axes.tick_params(length=0, labelsize=min(10, 300 / units))
-        for line in range(1, units):
-            axes.axhline(line, color="0.85", linewidth=0.5)
-            axes.axvline(line, color="0.85", linewidth=0.5)
-    middle = colours[1:].reshape(len(view.kinds), -1, 3)[:, view.size**2 // 2]
-    if len(view.kinds) <= MOST_LABELLED:
-        handles = [Patch(color=colour, label=_label(kind)) for colour, kind in zip(middle, view.kinds, strict=True)]
-        figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
-    return figure
+def _round(
+    network: Network, s: Sequence[Array], forward: Array, backward: Array
+) -> tuple[list[Array], tuple[Array, Array]]:
+    """One round of messages: the states of all layers, and what then leaves, forward and backward."""
+    channels, layers = forward.shape[0], range(len(network.wirings))
+    silent = [jnp.zeros((channels, w.units)) for w in network.wirings]
+    sent = [_visit(network, k, s[k], silent[k], silent[k], ticks=0) for k in layers]
+    if network.ring:
+        forward, backward = sent[-1][1], sent[0][2]
+    reach_before = [forward, *(message for _, message, _ in sent[:-1])]
+    reach_behind = [*(message for _, _, message in sent[1:]), backward]
+    after = []
+    for k, w in enumerate(network.wirings):
+        heard = w.spread_forward(reach_before[k]), w.spread_backward(reach_behind[k])
+        if network.types is not None:
+            heard = _with_type(heard[0], network.types[k]), _with_type(heard[1], network.types[k + 1])
+        after.append(_visit(network, k, s[k], *heard, ticks=1))
+    return [state for state, _, _ in after], (after[-1][1], after[0][2])
 
 
-def save_drawing(view: MatrixView, path: Path) -> None:
-    """Writes the drawing as .png, .svg or .pdf.
-
-    Raises:
-      UserError: for another suffix, or a matrix too large to be seen.
-    """
-    if path.suffix not in (".png", ".svg", ".pdf"):
-        raise UserError(f"{path} has no known kind of picture: let it end in .png, .svg or .pdf")
-    draw(view).savefig(path, dpi=150)
+def _visit(
+    network: Network, layer: int, s: Array, forward: Array, backward: Array, ticks: int
+) -> tuple[Array, Array, Array]:
+    """The state of a layer after micro ticks, and what it sends forward and backward."""
+    wiring, own = network.wirings[layer], network.sets[layer]
+    state, ahead, back = visit(network.cell, network.params, own, wiring, {"s": s}, forward, backward, ticks)
+    return state["s"], ahead, back
 
 
-def _checked(cell: Cell, wiring: Wiring) -> Vanilla:
-    """The cell, if it and the wiring have a matrix view."""
-    if not isinstance(cell, Vanilla):
-        raise UserError(f"cells.{type(cell).__name__} has no matrix view: only sums of states do, use cells.Vanilla")
-    if cell.layer_norm:
-        raise UserError("messages with LayerNorm have no matrix view: set cells.Vanilla.layer_norm to False")
-    if wiring.inputs != wiring.outputs:
-        raise UserError(
-            f"a layer of {wiring.inputs} inputs and {wiring.outputs} outputs cannot hear itself: "
-            "give it as many outputs as inputs"
-        )
-    if wiring.places > 1:
-        raise UserError("a convolution averages states over places, which one matrix cannot: choose another wiring")
-    return cell
+def _with_type(message: Array, embedding: np.ndarray) -> Array:
+    constant = np.tile(np.asarray(embedding, np.float32)[:, None], message.shape[1])
+    return jnp.concatenate([message, constant])
 
 
-def _blocks(cell: Vanilla, params: Params, wiring: Wiring) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-    """W, C and U, [N, N] from row to column, and the bias of all states, [units * N]."""
-    weights = np.asarray(params["recurrent"]["w"], np.float64)
-    heard = (weights.shape[1] - cell.size) // 2
-    own, hears_forward, hears_backward = np.split(weights, (cell.size, cell.size + heard), axis=1)
-    blocks, constant = [own.T], jnp.ones((1, wiring.units))
-    bias = np.tile(np.asarray(params["recurrent"]["b"], np.float64), (wiring.units, 1))
-    for hears, name, arrived in (
-        (hears_forward, "forward", wiring.spread_forward(wiring.reduce_forward(constant))),
-        (hears_backward, "backward", wiring.spread_backward(wiring.reduce_backward(constant))),
-    ):
-        head_weights, head_bias = (np.asarray(params[name][leaf], np.float64) for leaf in ("w", "b"))
-        hears = hears[:, : len(head_bias)]
-        blocks.append((hears @ head_weights).T)
-        bias += np.asarray(arrived, np.float64).T * (hears @ head_bias)
-    return tuple(blocks), bias.ravel()
+def _row(arrays: Sequence[Array]) -> np.ndarray:
+    """Arrays [n, nodes] as one row, node by node."""
+    return np.concatenate([np.zeros(0), *(np.asarray(array, np.float64).T.ravel() for array in arrays)])
 
 
-def _names(shares: np.ndarray, size: int) -> tuple[np.ndarray, sparse.csr_array]:
-    """The kinds of blocks, and the name of each element, given the shares [3, units, units] of W, C and U."""
-    from_unit, to_unit = np.nonzero(shares.any(axis=0))
-    kinds, kind = np.unique(-shares[:, from_unit, to_unit].T, axis=0, return_inverse=True)  # own state first
-    units = shares.shape[1]
-    entries = size**2 * kind.reshape(-1, 1, 1) + 1 + np.arange(size**2).reshape(size, size)
-    rows = from_unit[:, None, None] * size + np.arange(size)[:, None]
-    columns = to_unit[:, None, None] * size + np.arange(size)
-    where = tuple(np.broadcast_to(index, entries.shape).ravel() for index in (rows, columns))
-    return -kinds, sparse.csr_array((entries.ravel(), where), shape=(units * size, units * size))
+class _Weights(NamedTuple):
+    """Meta-parameters of all sets, in double precision."""
+
+    own: np.ndarray  # [sets, N, N], to row from column
+    hears: tuple[np.ndarray, np.ndarray]  # forward and backward, [sets, N, heard]
+    bias: np.ndarray  # [sets, N]
+    heads: tuple[np.ndarray, np.ndarray]  # [sets, M, N]
+    head_biases: tuple[np.ndarray, np.ndarray]  # [sets, M]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """N and M."""
+        return self.own.shape[-1], self.heads[0].shape[-2]
 
 
-def _colours(num_kinds: int, size: int) -> np.ndarray:
-    """Colours by name, [1 + kinds * N^2, 3]: white for no name, then light to dark shades of a colour per kind."""
-    kinds = np.arange(num_kinds)
-    base = colormaps["tab10"](kinds) if num_kinds <= MOST_LABELLED else colormaps["hsv"](kinds / num_kinds)
-    shade = np.linspace(0.35, 1.0, size**2)[:, None] if size > 1 else np.ones((1, 1))
-    shades = 1 - shade * (1 - base[:, None, :3])
-    return np.concatenate([np.ones((1, 3)), shades.reshape(-1, 3)])
+def _split(network: Network) -> _Weights:
+    recurrent, heads = network.params["recurrent"], [network.params[name] for name in ("forward", "backward")]
+    weights = np.asarray(recurrent["w"], np.float64)
+    size = weights.shape[1]
+    own, forward, backward = np.split(weights, (size, (weights.shape[2] + size) // 2), axis=2)
+    one, two = ((np.asarray(head["w"], np.float64), np.asarray(head["b"], np.float64)) for head in heads)
+    bias = np.asarray(recurrent["b"], np.float64)
+    return _Weights(own, (forward, backward), bias, (one[0], two[0]), (one[1], two[1]))
 
 
-def _label(kind: np.ndarray) -> str:
-    """`own + 0.5 forward`."""
-    return " + ".join(
-        part if share == 1 else f"{share:.3g} {part}" for share, part in zip(kind, PARTS, strict=True) if share
-    )
+def _block(weights: _Weights, kind: tuple[float, float, float, int, int]) -> np.ndarray:
+    """The block of a kind of connection, [from, to]."""
+    own, *shares, sender, receiver = kind
+    channels = weights.shape[1]
+    block = own * weights.own[receiver] if own else np.zeros(())
+    for share, hears, head in zip(shares, weights.hears, weights.heads, strict=True):
+        if share:
+            listens = np.eye(channels) if receiver == OUTSIDE else hears[receiver][:, :channels]
+            says = np.eye(channels) if sender == OUTSIDE else head[sender]
+            block = block + share * listens @ says
+    return block.T
+
+
+def _assemble(
+    found: Connections, blocks: Sequence[np.ndarray], weights: _Weights
+) -> tuple[sparse.csr_array, sparse.csr_array]:
+    """The whole matrix and the names of its elements, from the block of each kind."""
+    rows, columns = _starts(found.rows, weights), _starts(found.columns, weights)
+    first_name = 1 + np.cumsum([0, *(block.size for block in blocks)])
+    parts = []
+    for index, block in enumerate(blocks):
+        where = np.flatnonzero(found.kind == index)
+        row = rows[found.senders[where], None, None] + np.arange(block.shape[0])[:, None]
+        column = columns[found.receivers[where], None, None] + np.arange(block.shape[1])
+        name = first_name[index] + np.arange(block.size).reshape(block.shape)
+        whole = (len(where), *block.shape)
+        parts.append([np.broadcast_to(array, whole).ravel() for array in (row, column, block, name)])
+    row, column, values, names = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    shape = (rows[-1], columns[-1])
+    return sparse.csr_array((values, (row, column)), shape), sparse.csr_array((names, (row, column)), shape)
+
+
+def _starts(groups: Sequence[Group], weights: _Weights) -> np.ndarray:
+    """Where each node's rows start, and behind the last where all end."""
+    size, channels = weights.shape
+    widths = [np.full(len(g.names), channels if g.layer == OUTSIDE else size) for g in groups]
+    return np.cumsum(np.concatenate([[0], *widths]))
+
+
+def _biases(network: Network, weights: _Weights) -> tuple[np.ndarray, np.ndarray]:
+    """c and d."""
+    wirings, channels, last = network.wirings, weights.shape[1], len(network.wirings) - 1
+    sets = [np.broadcast_to(own, w.units) for own, w in zip(network.sets, wirings, strict=True)]
+    forward = [
+        sending(w.reduce_forward, w.behind, w.outputs).T @ weights.head_biases[0][own]
+        for w, own in zip(wirings, sets, strict=True)
+    ]
+    backward = [
+        sending(w.reduce_backward, w.before, w.inputs).T @ weights.head_biases[1][own]
+        for w, own in zip(wirings, sets, strict=True)
+    ]
+    states = []
+    for k, (w, own) in enumerate(zip(wirings, sets, strict=True)):
+        constant = weights.bias[own]
+        for side, message, neuron in (
+            (0, forward[k - 1] if k or network.ring else None, w.before),
+            (1, backward[(k + 1) % len(wirings)] if k < last or network.ring else None, w.behind),
+        ):
+            hears = weights.hears[side][own]  # [units, N, heard]
+            if message is not None:
+                constant = constant + np.einsum("unm,um->un", hears[:, :, :channels], message[neuron])
+            if network.types is not None:
+                constant = constant + hears[:, :, channels:] @ network.types[k + side]
+        states.append(constant.ravel())
+    ends = [] if network.ring else [forward[last].ravel(), backward[0].ravel()]
+    return np.concatenate(states), np.concatenate([np.zeros(0), *ends])

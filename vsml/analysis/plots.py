@@ -69,7 +69,7 @@ def curves(
     axes.set(xlabel=labels[0], ylabel=labels[1], ylim=limits or _limits(lines))
     _tidy(axes)
     figure.legend(loc="outside right upper", frameon=False, fontsize="small")
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def bars(panels: Sequence[Sequence[tuple[str, Mapping[str, Estimate]]]], label: str, chances: Sequence[float]) -> str:
@@ -99,7 +99,7 @@ def bars(panels: Sequence[Sequence[tuple[str, Mapping[str, Estimate]]]], label: 
             axes.axvline(chance, color=GREY, linewidth=0.8)
             axes.set_ylim(len(values) - 0.4, -0.6)  # the first on top
             _tidy(axes)
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def scale(points: Mapping[str, Sequence[tuple[float, Estimate]]], labels: tuple[str, str]) -> str:
@@ -124,7 +124,7 @@ def scale(points: Mapping[str, Sequence[tuple[float, Estimate]]], labels: tuple[
     axes.set(xlabel=labels[0], ylabel=labels[1], xscale="log")
     _tidy(axes)
     figure.legend(loc="outside right upper", frameon=False, fontsize="small")
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def window(length: int) -> int:
@@ -147,8 +147,8 @@ def _tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _svg(figure: Figure) -> str:
-    """The same figure gives the same text."""
+def as_svg(figure: Figure) -> str:
+    """A figure as the text of an SVG file; the same figure gives the same text."""
     file = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "vsml", "svg.fonttype": "path"}):
         figure.savefig(file, format="svg", metadata={"Date": None})

@@ -16,6 +16,7 @@ import numpy as np
 
 from vsml.analysis import plots
 from vsml.analysis.document import Block, Cell, Code, Heading, Picture, Table, Text, to_html, to_markdown
+from vsml.analysis.network_picture import report_section
 from vsml.analysis.plots import Curve
 from vsml.analysis.results import Results, Run, read_results
 from vsml.analysis.statistics import Estimate, band, estimate, smooth, welch
@@ -68,6 +69,8 @@ def describe(results: Results) -> list[Block]:
     for name in _evaluations(results.runs):
         blocks += _evaluation(results, name)
     blocks += [*_meta_training(results), *_axes(results), *_scale(results), *_differences(results), *_costs(results)]
+    if results.sweep is None:
+        blocks += report_section(results.path)
     return blocks
 
 

@@ -28,6 +28,37 @@ class Cell(ABC):
     Attributes:
       sends_before_update: whether the messages of a visit are read from the state before its last micro tick instead of
         after it: a sub-RNN then sends with what it knew, and learns.
+
+    Example: sub-RNNs that add up what they hear forward, and send a learned multiple of it both ways.
+
+    >>> from dataclasses import dataclass
+    >>> import jax, jax.numpy as jnp
+    >>> from vsml.sparsity import Dense
+    >>> @dataclass(frozen=True)
+    ... class Adder(Cell):
+    ...     def init(self, key, heard, sent):
+    ...         return {"gain": jax.random.normal(key, (sent, 1))}
+    ...     def initial_state(self, key, units, fan_in, random_share):
+    ...         return {"s": jnp.zeros((1, units))}
+    ...     def update(self, params, state, forward_in, backward_in):
+    ...         return {"s": state["s"] + forward_in[:1]}
+    ...     def messages(self, params, state, forward_in, backward_in, forward, backward):
+    ...         return params["gain"] @ forward(state["s"]), params["gain"] @ backward(state["s"])
+
+    A layer of 3 x 2 of them, with messages of 4 channels of which the inputs use one:
+
+    >>> cell, wiring = Adder(), Dense().wire((3,), (2,), "sum")
+    >>> params = cell.init(jax.random.key(0), 4, 4)
+    >>> state = cell.initial_state(jax.random.key(1), wiring.units, wiring.fan_in, 0.5)
+    >>> forward_in = wiring.spread_forward(jnp.array([[1.0, 2.0, 3.0]]))
+    >>> backward_in = wiring.spread_backward(jnp.zeros((1, 2)))
+    >>> state = cell.update(params, state, forward_in, backward_in)
+    >>> state["s"].tolist()
+    [[1.0, 1.0, 2.0, 2.0, 3.0, 3.0]]
+    >>> reductions = wiring.reduce_forward, wiring.reduce_backward
+    >>> forward, backward = cell.messages(params, state, forward_in, backward_in, *reductions)
+    >>> forward.shape, backward.shape
+    ((4, 2), (4, 3))
     """
 
     sends_before_update: ClassVar[bool] = False

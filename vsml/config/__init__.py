@@ -5,6 +5,7 @@
     catalogue     which parts there are                    cells.LSTM, optax.adam, train
     statements    gin files and KEY=VALUE to bindings      each with its FILE:LINE
     resolution    bindings to the parts of an experiment   strict: whatever has no effect is an error
+    manual        what the parts say of themselves
     fitting       whether a value fits a field's type
     config        the outcome, and gin to build it
     sweeps        sweep files: which recipe, which axes
@@ -17,6 +18,7 @@ from __future__ import annotations
 from vsml.config.catalogue import AXES, Field, Part, parts, suggest
 from vsml.config.config import ABSENT, Config, leaves, load
 from vsml.config.fitting import describe, show
+from vsml.config.manual import overview, part_in_full
 from vsml.config.statements import gin_root, recipes
 from vsml.config.sweeps import Axis, Choice, Override, SweepFile, read_sweep
 
@@ -34,6 +36,8 @@ __all__ = [
     "gin_root",
     "leaves",
     "load",
+    "overview",
+    "part_in_full",
     "parts",
     "read_sweep",
     "recipes",

@@ -21,6 +21,7 @@ from typing import Any
 
 import optax
 
+from vsml.config.docstrings import meanings_of_class, meanings_of_function
 from vsml.errors import UserError
 
 ROOT = "train"
@@ -49,6 +50,7 @@ class Field:
     name: str
     type: Any
     default: Any = dataclasses.MISSING
+    doc: str = ""  # its meaning, from a docstring
 
     @property
     def required(self) -> bool:
@@ -205,7 +207,12 @@ def _flaw(cls: type) -> str:
 
 def _of_class(name: str, cls: Any) -> Part:
     hints = _hints(cls)
-    fields = {f.name: Field(f.name, hints.get(f.name, Any), _default(f)) for f in dataclasses.fields(cls) if f.init}
+    docs = meanings_of_class(cls)
+    fields = {
+        f.name: Field(f.name, hints.get(f.name, Any), _default(f), doc=docs.get(f.name, ""))
+        for f in dataclasses.fields(cls)
+        if f.init
+    }
     return Part(name, cls, cls, _first_line(cls.__doc__), fields)
 
 
@@ -214,9 +221,14 @@ def _default(f: dataclasses.Field[Any]) -> Any:
 
 
 def _of_function(name: str, function: Callable[..., Any], produces: type) -> Part:
-    hints = _hints(function)
+    hints, docs = _hints(function), meanings_of_function(function)
     fields = {
-        p.name: Field(p.name, hints.get(p.name, Any), dataclasses.MISSING if p.default is p.empty else p.default)
+        p.name: Field(
+            p.name,
+            hints.get(p.name, Any),
+            dataclasses.MISSING if p.default is p.empty else p.default,
+            doc=docs.get(p.name, ""),
+        )
         for p in inspect.signature(function).parameters.values()
     }
     return Part(name, function, produces, _first_line(function.__doc__), fields)
@@ -236,7 +248,11 @@ def _hints(thing: Any) -> dict[str, Any]:
 
 
 def _chain(transforms: tuple[optax.GradientTransformation, ...]) -> optax.GradientTransformation:
-    """Applies transformations in order: `optax.chain.transforms = [@optax.clip_by_global_norm(), @optax.adam()]`."""
+    """Applies transformations in order: `optax.chain.transforms = [@optax.clip_by_global_norm(), @optax.adam()]`.
+
+    Args:
+      transforms: the transformations, the first one that meta-gradients meet first.
+    """
     return optax.chain(*transforms)
 
 

@@ -113,6 +113,31 @@ class MetaOptimizer(ABC):
         numbers do not depend on it. None: as many as the processor is fastest with (`vsml.hardware`).
       differentiates: whether it differentiates lifetimes, by backprop; programs are then compiled for that.
       cuts_lifetimes: whether it runs lifetimes window by window (`Lifetimes.run`), which takes a linear objective.
+
+    Example: the slope along one random direction per member, by a difference of two losses.
+
+    >>> @dataclass(frozen=True)
+    ... class RandomDirections(MetaOptimizer):
+    ...     step: float = 0.01
+    ...     def gradient(self, params, state, population, lifetimes):
+    ...         def member(key):
+    ...             direction = jax.random.normal(key, params.shape)
+    ...             above, metrics = lifetimes.loss(params + self.step * direction, key)
+    ...             below, _ = lifetimes.loss(params - self.step * direction, key)
+    ...             return (above - below) / (2 * self.step) * direction, metrics
+    ...         gradient, metrics = self.mean_of_each(member, population.keys)
+    ...         return gradient, state, metrics
+
+    Of lifetimes whose loss is |params|^2, so that the meta-gradient is 2 params:
+
+    >>> class Bowl:
+    ...     def loss(self, params, key, segment=None):
+    ...         return jnp.sum(params**2), {"loss": jnp.sum(params**2)}
+    >>> population = Population(jax.random.key(0), keys=jax.random.split(jax.random.key(1), 2000), size=2000)
+    >>> estimator, params = RandomDirections(chunk=500), jnp.array([1.0, -2.0])
+    >>> gradient, state, metrics = estimator.gradient(params, EstimatorState(), population, Bowl())
+    >>> jnp.round(gradient).tolist()
+    [2.0, -4.0]
     """
 
     chunk: int | None = None

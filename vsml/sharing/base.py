@@ -17,6 +17,22 @@ class Sharing(ABC):
 
     Attributes:
       separate_backward: whether the backward pass has sets of its own (only with `feedback = 'backward_pass'`).
+
+    Example: one set for the first layer, another for all that follow.
+
+    >>> from vsml.sparsity import Dense
+    >>> @dataclass(frozen=True)
+    ... class FirstAndRest(Sharing):
+    ...     def sets_per_pass(self, wirings):
+    ...         return 2
+    ...     def set_of_layer(self, layer, wirings):
+    ...         return min(layer, 1)
+    >>> wirings = [Dense().wire((3,), (4,), "mean"), Dense().wire((4,), (2,), "mean")]
+    >>> sharing = FirstAndRest(separate_backward=True)
+    >>> sharing.num_sets(wirings)
+    4
+    >>> [sharing.set_of(layer, wirings, backward) for backward in (False, True) for layer in (0, 1)]
+    [0, 1, 2, 3]
     """
 
     separate_backward: bool = False

@@ -54,7 +54,28 @@ class Wiring:
 
 
 class Sparsity(ABC):
-    """Which sub-RNNs exist between two layers of neurons."""
+    """Which sub-RNNs exist between two layers of neurons.
+
+    Example: a chain, in which output b hears inputs b and b + 1.
+
+    >>> from dataclasses import dataclass
+    >>> import jax.numpy as jnp
+    >>> from vsml.sparsity.edges import wire_edges
+    >>> @dataclass(frozen=True)
+    ... class Chain(Sparsity):
+    ...     def wire(self, before, behind, reduction):
+    ...         outputs = np.repeat(np.arange(*behind), 2)
+    ...         inputs = outputs + np.tile([0, 1], *behind)
+    ...         return wire_edges(inputs, outputs, *before, *behind, reduction)
+    >>> wiring = Chain().wire((3,), (2,), "sum")
+    >>> wiring.units, wiring.fan_in
+    (4, 2)
+    >>> heard = wiring.spread_forward(jnp.array([[1.0, 2.0, 4.0]]))
+    >>> heard.tolist()
+    [[1.0, 2.0, 2.0, 4.0]]
+    >>> wiring.reduce_forward(heard).tolist(), wiring.reduce_backward(heard).tolist()
+    ([[3.0, 6.0]], [[1.0, 4.0, 4.0]])
+    """
 
     def shape_behind(self, before: Shape, size: int) -> Shape:
         """Shape of the layer of neurons behind this one, given the one before and the size that the learner names.

@@ -152,7 +152,22 @@ class Examples(NamedTuple):
 
 
 class Source(ABC):
-    """Where labelled examples come from. A frozen dataclass: equal sources are read once per process."""
+    """Where labelled examples come from. A frozen dataclass: equal sources are read once per process.
+
+    Example: all words of some bits, and whether their sum is odd.
+
+    >>> @dataclass(frozen=True)
+    ... class Parity(Source):
+    ...     bits: int = 3
+    ...     def read(self):
+    ...         x = np.stack(np.indices((2,) * self.bits), axis=-1).reshape(-1, self.bits).astype(np.float32)
+    ...         return Dataset(x, x.sum(axis=1).astype(np.int32) % 2, 2, mean=0.5, std=0.5)
+    >>> dataset = Parity(2).load()
+    >>> dataset.x.tolist(), dataset.y.tolist()
+    ([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], [0, 1, 1, 0])
+    >>> Parity(2).load().x is dataset.x
+    True
+    """
 
     def load(self) -> Dataset:
         """The examples, read-only. Raises `UserError` for what is missing or corrupt."""
@@ -175,6 +190,21 @@ class Transform:
     """A map of all examples of one lifetime.
 
     Its randomness comes from the key: one draw per lifetime, or per task id; another one from each of `changes` on.
+
+    Example: all examples of a lifetime with one random factor.
+
+    >>> import jax, jax.numpy as jnp
+    >>> @dataclass(frozen=True)
+    ... class Gain(Transform):
+    ...     largest: float = 2.0
+    ...     def apply(self, key, examples):
+    ...         return examples._replace(x=examples.x * jax.random.uniform(key, maxval=self.largest))
+    >>> examples = Examples(jnp.array([[1.0, 2.0], [3.0, 4.0]]), mean=jnp.float32(2.5), std=jnp.float32(1.0))
+    >>> x = Gain().apply(jax.random.key(0), examples).x
+    >>> bool(jnp.allclose(x / examples.x, x[0, 0]))
+    True
+    >>> Gain().output_spec((2,), 10)
+    ((2,), 10)
     """
 
     @property

@@ -240,6 +240,10 @@ class Running:
         """Takes one step; does not wait for it where devices allow that."""
         self._state, self._members, self._metrics = self._step.run(self._state, self._members, self._data)
 
+    def wait(self) -> None:
+        """Waits for the last step."""
+        jax.block_until_ready(self._metrics)
+
     @property
     def state(self) -> Any:
         """The replicated state."""

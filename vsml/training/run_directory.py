@@ -28,8 +28,8 @@ from vsml.training.files import without_non_finite, write_whole
 
 MAY_CHANGE = ("train.steps", "train.log_every", "train.plot_every", "train.checkpoint_every", "train.max_non_finite")
 """Settings of length and cadence, that a resumed run may have changed."""
-MAY_CHANGE_BELOW = ("train.evaluators",)
-"""Parts that do not touch meta-training."""
+MAY_CHANGE_BELOW = ("train.evaluators", "train.profile_steps")
+"""Lists that do not touch the numbers of meta-training."""
 SCHEDULES = "train.optimizer."
 """Where a value may follow the number of steps."""
 PACKAGES = ("jax", "jaxlib", "optax", "orbax-checkpoint", "gin-config", "numpy")

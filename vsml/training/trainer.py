@@ -24,6 +24,7 @@ from vsml.training.meta_step import build_meta_step, init_estimator, init_state
 from vsml.training.parallel import Parallel, choose_devices, fetch_replicated
 from vsml.training.progress import follow
 from vsml.training.run_directory import RunDirectory, differences, peak_memory
+from vsml.training.trace import Trace
 from vsml.training.writers import TensorBoard, compared_by, read_metrics
 from vsml.types import Params
 
@@ -208,11 +209,17 @@ def _meta_train(
         # A copy: the next step reuses the buffers while the checkpoint is written in the background.
         checkpoints.save(done, running.snapshot(), {"seconds": seconds, "best": best}, smoothed_loss)
 
+    trace = Trace(experiment.profile_steps, run.path, start)
+    if trace.missed:
+        say(trace.missed)
     following = follow(run, config, experiment, start, seconds) if is_main() else nullcontext()
-    with following as progress, catch_interruption() as interruption:
+    with following as progress, catch_interruption() as interruption, closing(trace):
         asked_to_stop = CommonSignal(interruption, parallel)
         for done in range(start + 1, experiment.steps + 1):
-            running.step()
+            with trace.step(done):
+                running.step()
+                if trace.under_way:
+                    running.wait()
             last = done == experiment.steps
             stop = asked_to_stop.look()  # once: it may change at any time
             if progress:
