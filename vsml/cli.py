@@ -259,7 +259,7 @@ def _compare(arguments: Arguments) -> int:
 def _matrix(arguments: Arguments) -> int:
     if not arguments.words:
         raise UserError("matrix needs a run or a recipe, such as `vsml matrix recipes/quickstart.gin --out matrix.png`")
-    _keep_compiled()
+    keep_compiled()
     from vsml import config as configs
     from vsml.analysis.matrix_drawing import save_drawing
     from vsml.analysis.network_picture import network_picture
