@@ -121,9 +121,8 @@ class Network(NamedTuple):
 def network_of(learner: Learner, params: Params, spec: TaskSpec, backward_pass: bool = False) -> Network:
     """The network that a VSML learner is in its forward or its backward pass. Raises `UserError` for others."""
     wirings, sets = wirings_and_sets(learner, spec, backward_pass)
-    typed = isinstance(params, dict) and "types" in params
-    own, types = (params["cell"], np.asarray(params["types"], np.float64)) if typed else (params, None)
-    return Network(learner.cell, own, wirings, sets, types)  # pyright: ignore[reportAttributeAccessIssue]
+    types = np.asarray(params["types"], np.float64) if "types" in params else None
+    return Network(learner.cell, params["cell"], wirings, sets, types)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def refusal(cell: Cell) -> str:
