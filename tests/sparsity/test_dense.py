@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vsml.sparsity import Dense, dense
+from vsml.hardware import products
+from vsml.sparsity import Dense
 
 SENT = jnp.array([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [0.0, 0.0, 10.0, 0.0, 0.0, -1.0]])  # [n, units]
 
@@ -15,7 +16,7 @@ SENT = jnp.array([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [0.0, 0.0, 10.0, 0.0, 0.0, -1.
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both forms of a reduction: that of small layers and that of large ones."""
     if request.param == "sum":
-        monkeypatch.setattr(dense, "SMALL", 0)
+        monkeypatch.setattr(products, "SMALL", 0)
 
 
 def test_sizes():

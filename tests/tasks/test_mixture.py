@@ -8,7 +8,7 @@ from noise_tasks import NoiseTasks
 from vsml.errors import UserError
 from vsml.tasks import Mixture
 
-TASKS = (NoiseTasks(), NoiseTasks(), NoiseTasks())
+TASKS = (NoiseTasks(length=2), NoiseTasks(length=3), NoiseTasks(length=4))
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,10 @@ TASKS = (NoiseTasks(), NoiseTasks(), NoiseTasks())
     ],
 )
 def test_the_population_is_dealt_by_shares(shares, population, members):
-    assert Mixture(TASKS, ("a", "b", "c"), shares).deal(population) == members
+    dealt = Mixture(TASKS, ("a", "b", "c"), shares).share_out(population)
+    assert [share.members for share in dealt] == members
+    assert [share.name for share in dealt] == ["a", "b", "c"]
+    assert tuple(share.tasks for share in dealt) == TASKS
 
 
 @pytest.mark.parametrize(
@@ -41,6 +44,10 @@ def test_what_does_not_fit_is_refused(fields, message):
         Mixture(**{"tasks": TASKS, "names": ("a", "b", "c"), **fields})
 
 
+def test_one_distribution_has_the_whole_population():
+    assert TASKS[0].share_out(5) == (("", TASKS[0], 5),)
+
+
 def test_too_small_a_population_is_refused():
     with pytest.raises(UserError, match="set POPULATION=3 or more"):
-        Mixture(TASKS, ("a", "b", "c")).deal(2)
+        Mixture(TASKS, ("a", "b", "c")).share_out(2)

@@ -61,7 +61,7 @@ def draw_connections(found: Connections, title: str) -> Figure:
     image[where] = shades[found.kind[first_of_all]]
     figure = Figure(figsize=(9, 10), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(image, interpolation="nearest", extent=(0, columns, rows, 0))
+    axes.imshow(image, interpolation="none", extent=(0, columns, rows, 0))
     _frame(axes, _edges(found.rows, 1), _edges(found.columns, 1), found)
     axes.set_title(f"{title}\n{_pixel(rows, columns)}", fontsize=11)
     _legend(figure, found.kinds, shades)
@@ -78,10 +78,10 @@ def draw(view: MatrixView, title: str) -> Figure:
     figure = Figure(figsize=(16, 9), layout="constrained")
     left, right = figure.subplots(1, 2)
     extent = (0, columns, rows, 0)
-    left.imshow(colours[view.names.toarray()], interpolation="nearest", extent=extent)
+    left.imshow(colours[view.names.toarray()], interpolation="none", extent=extent)
     values = np.ma.masked_equal(view.matrix.toarray(), 0)
     limit = max(abs(view.matrix).max(), 1e-9)
-    shown = right.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest", extent=extent)
+    shown = right.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="none", extent=extent)
     figure.colorbar(shown, ax=right, shrink=0.6, label="weight")
     found = view.connections
     edges = [_edges(groups, view.size, view.channels) for groups in (found.rows, found.columns)]

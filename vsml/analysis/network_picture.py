@@ -19,8 +19,8 @@ from vsml.tasks.base import TaskSpec
 from vsml.types import Params
 
 CAPTION = (
-    "The network as the weight matrix of one Meta RNN: rows send, columns hear, zeros are white, equal colours share "
-    "their weights. `vsml matrix` draws it by itself."
+    "The network as the weight matrix of one Meta RNN, a pixel per pair of nodes: rows send, columns hear, zeros are "
+    "white, equal colours share their weights."
 )
 
 

@@ -48,11 +48,7 @@ class Mixture:
             )
 
     def share_out(self, population: int) -> tuple[Share, ...]:
-        """Who lives on what, with as many members as `deal` says."""
-        return tuple(map(Share, self.names, self.tasks, self.deal(population)))
-
-    def deal(self, population: int) -> list[int]:
-        """Members of each distribution: as near to the shares as whole numbers come, and one at least.
+        """Who lives on what: members as near to `shares` as whole numbers come, and one at least.
 
         Raises `UserError` where the population is smaller than the number of distributions.
         """
@@ -62,7 +58,7 @@ class Mixture:
                 f"set POPULATION={len(self.tasks)} or more"
             )
         shares = self.shares or (1.0,) * len(self.tasks)
-        return _apportion(shares, population)
+        return tuple(map(Share, self.names, self.tasks, _apportion(shares, population)))
 
 
 def _apportion(shares: Sequence[float], total: int) -> list[int]:
