@@ -17,7 +17,7 @@ import pytest
 
 from vsml import cli
 from vsml import config as configs
-from vsml.training.checkpoints import Checkpoints
+from vsml.runs.checkpoints import Checkpoints
 from vsml.training.meta_step import init_estimator, init_state
 from vsml.training.parallel import Parallel, choose_devices
 from vsml.training.writers import read_metrics

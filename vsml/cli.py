@@ -1,8 +1,9 @@
-"""The verbs: train, eval, sweep, report, compare, parts, recipes.
+"""The verbs: train, eval, export, sweep, report, compare, parts, recipes.
 
 vsml train RECIPE [GIN_FILE | KEY=VALUE ...] [--run_dir D] [--devices N] [--dry_run]
            [--distributed [--coordinator HOST:PORT --num_processes N --process_index I]]
-vsml eval RUN_DIR [GIN_FILE | KEY=VALUE ...] [--checkpoint newest|best|STEP]
+vsml eval RUN_DIR | FILE [GIN_FILE | KEY=VALUE ...] [--checkpoint newest|best|STEP] [--out D]
+vsml export RUN_DIR FILE [--checkpoint newest|best|STEP]
 vsml sweep FILE [GIN_FILE | KEY=VALUE ...] [--sweep_dir D] [--list | --index I | --jobs N | --launcher NAME]
 vsml report DIR
 vsml compare RUN_DIR RUN_DIR
@@ -15,7 +16,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from vsml import __version__
 from vsml.errors import UserError
 
 if TYPE_CHECKING:
+    from vsml.runs.saved import Which
     from vsml.training.distributed import Cluster
 
 USAGE = """\
@@ -36,7 +38,8 @@ usage:
   vsml train RECIPE [GIN_FILE | KEY=VALUE ...] [--run_dir D]   meta-train; the same command again resumes
   vsml train RECIPE [...] --distributed                        be one of several processes: docs/launching.md
   vsml train RECIPE [...] --dry_run                            build everything, print what it would take, and end
-  vsml eval RUN_DIR [GIN_FILE | KEY=VALUE ...]                 meta-test what a run has learned, also on other tasks
+  vsml eval RUN_DIR | FILE [GIN_FILE | KEY=VALUE ...]          meta-test what a run has learned, also on other tasks
+  vsml export RUN_DIR FILE                                     write what a run has learned as one small .npz file
   vsml sweep FILE [GIN_FILE | KEY=VALUE ...] [--jobs N]        run every point of a sweep, or what is left of it
   vsml sweep FILE [...] --list                                 show its points
   vsml report DIR                                              tables and plots of a run or a sweep, as a page
@@ -84,6 +87,7 @@ def _run(argv: list[str]) -> int:
     verbs = {
         "train": _train,
         "eval": _eval,
+        "export": _export,
         "sweep": _sweep,
         "report": _report,
         "compare": _compare,
@@ -133,8 +137,12 @@ def _flags(verb: str) -> flags.FlagValues:
         flags.DEFINE_integer("index", None, "run this point alone, in this process", flag_values=values)
         flags.DEFINE_integer("jobs", 1, "points at once; cores are shared out", flag_values=values)
         flags.DEFINE_enum("launcher", "local", ["local", "slurm", "xm"], "what runs the points", flag_values=values)
-    if verb == "eval":
+    if verb in ("eval", "export"):
         flags.DEFINE_string("checkpoint", "newest", "newest, best, or a number of meta-steps", flag_values=values)
+    if verb == "eval":
+        flags.DEFINE_string(
+            "out", None, "where the outcome goes (RUN_DIR, or evaluations/ in it; FILE.evaluations)", flag_values=values
+        )
     flags.DEFINE_bool("help", False, "show this help", short_name="h", flag_values=values)
     return values
 
@@ -199,7 +207,7 @@ def _train(arguments: Arguments) -> int:
         else:
             directory = arguments.flags["run_dir"].value or Path("runs") / Path(config.recipe).stem
             summary = trainer.train(config, Path(directory), devices)
-            shown = trainer.show(summary) if distributed.is_main() else ""
+            shown = show(summary) if distributed.is_main() else ""
         if distributed.is_main():
             print(shown)
     return 0
@@ -215,20 +223,47 @@ def _cluster(arguments: Arguments) -> Cluster | None:
 
 def _eval(arguments: Arguments) -> int:
     if not arguments.words:
-        raise UserError("eval needs the directory of a run, such as `vsml eval runs/quickstart`")
+        raise UserError("eval needs the directory of a run, such as `vsml eval runs/quickstart`, or an exported file")
     _one_device_per_core()
     _keep_compiled()
-    from vsml.training import meta_test, trainer
+    from vsml.training.meta_test import meta_test
 
-    checkpoint = arguments.flags["checkpoint"].value
-    if checkpoint not in ("newest", "best"):
-        try:
-            checkpoint = int(checkpoint)
-        except ValueError:
-            raise UserError(f"--checkpoint {checkpoint}: give newest, best, or a number of meta-steps") from None
-    summary = meta_test.meta_test(Path(arguments.words[0]), _overrides(arguments), checkpoint)
-    print(trainer.show(summary))
+    out = arguments.flags["out"].value
+    source, checkpoint = Path(arguments.words[0]), _checkpoint(arguments)
+    print(show(meta_test(source, _overrides(arguments), checkpoint, Path(out) if out else None)))
     return 0
+
+
+def _export(arguments: Arguments) -> int:
+    if len(arguments.words) != 2:
+        raise UserError("export needs the directory of a run and a file, as in `vsml export runs/quickstart vsml.npz`")
+    from vsml.runs import sources
+
+    directory, file = map(Path, arguments.words)
+    exported = sources.export(directory, file, _checkpoint(arguments))
+    size = sum(array.size for array in exported.arrays.values())
+    print(f"{file}: {size:,} meta-parameters after {exported.about['step']} meta-steps, sha256 {exported.sha256[:12]}")
+    return 0
+
+
+def _checkpoint(arguments: Arguments) -> Which:
+    text = arguments.flags["checkpoint"].value
+    try:
+        return text if text in ("newest", "best") else int(text)
+    except ValueError:
+        raise UserError(f"--checkpoint {text}: give newest, best, or a number of meta-steps") from None
+
+
+def show(summary: Mapping[str, Any]) -> str:
+    """The lines that end a run: what was trained, and the table."""
+    from vsml.analysis.tables import evaluation_table
+
+    head = (
+        f"{summary['recipe']}: {summary['meta_steps']} meta-steps in {summary['seconds']:.0f} s "
+        f"on {summary['devices']} device(s), |V_M| = {summary['num_meta_parameters']:,}, "
+        f"|V_L| = {summary['num_learned_variables']:,}"
+    )
+    return "\n".join([head, evaluation_table(summary["evaluations"])]) if summary["evaluations"] else head
 
 
 def _sweep(arguments: Arguments) -> int:
@@ -252,9 +287,7 @@ def _sweep(arguments: Arguments) -> int:
     if values["list"].value:
         print(sweeps.show(sweep, directory))
     elif values["index"].value is not None:
-        from vsml.training import trainer
-
-        print(trainer.show(sweeps.run_point(sweep, values["index"].value, directory)))
+        print(show(sweeps.run_point(sweep, values["index"].value, directory)))
     elif values["launcher"].value == "local":
         sweeps.run_all(sweep, directory, values["jobs"].value)
     else:

@@ -23,7 +23,7 @@ from vsml import config as configs
 from vsml.experiment import Experiment
 from vsml.meta_optimizers import BPTT, ES, PES, Evosax, MetaOptimizer, TruncatedBPTT, TruncatedES
 from vsml.objectives import OnlineMean
-from vsml.training.checkpoints import Checkpoints
+from vsml.runs.checkpoints import Checkpoints
 from vsml.training.meta_step import build_meta_step, init_estimator, init_state
 from vsml.training.parallel import Parallel
 

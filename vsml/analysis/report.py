@@ -17,11 +17,11 @@ import numpy as np
 from vsml.analysis import plots
 from vsml.analysis.document import Block, Cell, Code, Heading, Picture, Table, Text, to_html, to_markdown
 from vsml.analysis.plots import Curve
-from vsml.analysis.results import Results, Run, read_results
 from vsml.analysis.statistics import Estimate, band, estimate, smooth, welch
 from vsml.analysis.tables import BASELINES
 from vsml.config import ABSENT, leaves
 from vsml.errors import UserError
+from vsml.runs.results import Results, Run, read_results
 
 MEASURES = {"cumulative_accuracy": "cumulative accuracy", "final_accuracy": "final accuracy", "loss": "loss (nats)"}
 TRAINED = {"loss": "loss", "accuracy": "accuracy"}

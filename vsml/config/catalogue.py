@@ -22,6 +22,7 @@ from typing import Any
 import optax
 
 from vsml.errors import UserError
+from vsml.fields import mark_of
 
 ROOT = "train"
 """The one injected root: the part that everything else hangs on."""
@@ -49,6 +50,7 @@ class Field:
     name: str
     type: Any
     default: Any = dataclasses.MISSING
+    mark: Mapping[str, Any] | None = None  # one of `vsml.fields`
 
     @property
     def required(self) -> bool:
@@ -205,7 +207,11 @@ def _flaw(cls: type) -> str:
 
 def _of_class(name: str, cls: Any) -> Part:
     hints = _hints(cls)
-    fields = {f.name: Field(f.name, hints.get(f.name, Any), _default(f)) for f in dataclasses.fields(cls) if f.init}
+    fields = {
+        f.name: Field(f.name, hints.get(f.name, Any), _default(f), mark_of(f.metadata))
+        for f in dataclasses.fields(cls)
+        if f.init
+    }
     return Part(name, cls, cls, _first_line(cls.__doc__), fields)
 
 

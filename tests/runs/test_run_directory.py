@@ -13,9 +13,9 @@ from runs import NO_EVALUATORS, TINY, assert_equal, call, final_state, metrics, 
 from vsml import __version__
 from vsml import config as configs
 from vsml.errors import UserError
-from vsml.training.files import without_non_finite, write_whole
+from vsml.runs.directory import RunDirectory, differences
+from vsml.runs.files import without_non_finite, write_whole
 from vsml.training.meta_step import init_state
-from vsml.training.run_directory import RunDirectory, differences
 from vsml.training.trainer import show
 
 ARGUMENTS = ("STEPS=4", "train.log_every=2", "train.plot_every=2", "train.checkpoint_every=1")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from vsml.errors import UserError
-from vsml.training.checkpoints import Checkpoints, best_of
+from vsml.runs.checkpoints import Checkpoints, best_of
 from vsml.training.parallel import Parallel
 
 
