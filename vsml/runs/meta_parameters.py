@@ -44,7 +44,7 @@ class MetaParameters:
     def read(cls, path: Path) -> MetaParameters:
         """Reads what `to_bytes` gave. Raises `ValueError` for a file that is missing, damaged or of another kind."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 about = json.loads(str(file[ABOUT]))
                 types, digest = about.pop("types"), about.pop("sha256")
                 # numpy reads types that are not its own, such as bfloat16, as bare bytes.
