@@ -1,7 +1,7 @@
 """V_M as arrays by name, and the file that holds them: what a checkpoint keeps beside its state, and what is exported.
 
     params.0.gates.w -> [20, 16] float32, ...       one array per leaf, named by its path
-    about            -> JSON: sha256 of the arrays and whatever else there is to say
+    about            -> JSON as bytes: sha256 of the arrays and whatever else there is to say
 
 The file is an .npz without pickles: numpy alone reads it.
 """
@@ -45,7 +45,7 @@ class MetaParameters:
         """Reads what `to_bytes` gave. Raises `ValueError` for a file that is missing, damaged or of another kind."""
         try:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-                about = json.loads(str(file[ABOUT]))
+                about = json.loads(file[ABOUT].item())
                 types, digest = about.pop("types"), about.pop("sha256")
                 # numpy reads types that are not its own, such as bfloat16, as bare bytes.
                 arrays = {name: file[name].view(np.dtype(types[name])) for name in file.files if name != ABOUT}
@@ -85,7 +85,7 @@ class MetaParameters:
         types = {name: str(array.dtype) for name, array in self.arrays.items()}
         about = json.dumps({**self.about, "sha256": self.sha256, "types": types})
         buffer = io.BytesIO()
-        np.savez(buffer, **{ABOUT: np.asarray(about), **self.arrays})  # pyright: ignore[reportArgumentType]
+        np.savez(buffer, **{ABOUT: np.asarray(about.encode()), **self.arrays})  # pyright: ignore[reportArgumentType]
         return buffer.getvalue()
 
 
