@@ -147,6 +147,14 @@ def test_meta_parameters_that_do_not_fit_are_refused(run: Path, capfd):
     )
 
 
+def test_tasks_of_an_evaluator_that_need_other_meta_parameters_are_named(tmp_path: Path, capfd):
+    """Those of a Meta RNN depend on the number of inputs."""
+    train(tmp_path / "run", "learners/meta_rnn.gin", "STEPS=1", PLAIN_ONLY)
+    smaller = ("plain/tasks.Classification.transforms=[@transforms.Resize()]", "transforms.Resize.shape=[4,4]")
+    message = one_line(call(capfd, "eval", tmp_path / "run", *smaller))
+    assert "do not fit the learner on the tasks of the evaluator digits_plain (params." in message
+
+
 def test_what_leaves_the_meta_parameters_alone_may_change(run: Path, capfd):
     assert call(capfd, "eval", run, "learners.VSML.hidden=[6]").code == 0
     content = summary(run / "evaluations" / "learners.VSML.hidden=_6+step4")

@@ -21,6 +21,7 @@ from vsml.analysis.statistics import Estimate, band, estimate, smooth, welch
 from vsml.analysis.tables import BASELINES
 from vsml.config import ABSENT, leaves
 from vsml.errors import UserError
+from vsml.runs.names import REPORT
 from vsml.runs.results import Results, Run, read_results
 
 MEASURES = {"cumulative_accuracy": "cumulative accuracy", "final_accuracy": "final accuracy", "loss": "loss (nats)"}
@@ -47,7 +48,7 @@ def report(path: Path) -> str:
     """
     results = read_results(path)
     blocks = describe(results)
-    directory = path / "report"
+    directory = path / REPORT
     try:
         directory.mkdir(exist_ok=True)
         for old in directory.glob("*.svg"):

@@ -22,13 +22,14 @@ from vsml.cost import count
 from vsml.errors import UserError
 from vsml.evaluation.base import Evaluation
 from vsml.experiment import Experiment
+from vsml.learners.base import Learner
 from vsml.precision import products_in
 from vsml.runs import names, sources
 from vsml.runs.directory import RunDirectory, peak_memory
 from vsml.runs.meta_parameters import MetaParameters
 from vsml.runs.results import read_metrics
 from vsml.runs.saved import Which
-from vsml.tasks.base import TaskSpec
+from vsml.tasks.base import TaskDistribution, TaskSpec
 from vsml.training.distributed import say
 from vsml.training.dry_run import shapes_of_learner
 from vsml.types import Params
@@ -144,28 +145,31 @@ def _config(source: Path, saved: MetaParameters, overrides: Sequence[str]) -> Co
 
 def _fitting(experiment: Experiment, saved: MetaParameters, source: Path) -> Params:
     """The meta-parameters in the form that the learner wants. Raises `UserError` where they do not fit it."""
-    learner = experiment.learner
-
-    def wanted(spec: TaskSpec) -> Params:
-        return jax.eval_shape(lambda key: learner.init(key, spec), jax.random.key(0))
-
-    asked = {f"evaluators.{e.name}": e.tasks.spec for e in experiment.evaluators if hasattr(e, "tasks")}
-    trained = wanted(_specs(saved.about)[0])
-    for who, shapes in {"the learner": trained, **{name: wanted(spec) for name, spec in asked.items()}}.items():
-        if mismatch := saved.mismatch(shapes):
+    specs = {_specs(saved.about)[0]: "the learner"}
+    for evaluator in experiment.evaluators:
+        if isinstance(tasks := getattr(evaluator, "tasks", None), TaskDistribution):
+            specs.setdefault(tasks.spec, f"the learner on the tasks of the evaluator {evaluator.name}")
+    wanted = {spec: _shapes(experiment.learner, spec) for spec in specs}
+    for spec, who in specs.items():
+        if mismatch := saved.mismatch(wanted[spec]):
             raise UserError(
                 f"{source}: its meta-parameters do not fit {who} ({mismatch}): change only what leaves the shapes of "
                 "V_M as they are"
             )
-    return saved.fill(trained)
+    return saved.fill(wanted[_specs(saved.about)[0]])
+
+
+def _shapes(learner: Learner, spec: TaskSpec) -> Params:
+    return jax.eval_shape(lambda key: learner.init(key, spec), jax.random.key(0))
 
 
 def _specs(meta: Mapping[str, Any]) -> list[TaskSpec]:
     """The shapes of tasks that meta-parameters were trained on."""
-    return [
-        TaskSpec(**{name: tuple(value) if isinstance(value, list) else value for name, value in spec.items()})
-        for spec in meta["specs"]
-    ]
+
+    def from_json(value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    return [TaskSpec(**{name: from_json(value) for name, value in spec.items()}) for spec in meta["specs"]]
 
 
 def _label(overrides: Sequence[str], step: int) -> str:
