@@ -152,6 +152,14 @@ def four_steps(compiled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return directory
 
 
+@pytest.fixture(scope="module")
+def six_steps(compiled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two meta-steps more, in one go."""
+    directory = tmp_path_factory.mktemp("six") / "run"
+    train(directory, "STEPS=6", *NO_EVALUATORS)
+    return directory
+
+
 @pytest.fixture
 def run(four_steps: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(four_steps, tmp_path / "run"))
@@ -205,14 +213,13 @@ def test_another_experiment_is_refused_with_what_differs(
     ],
 )
 def test_how_a_run_is_computed_may_change(
-    run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], change: str, shown: str
+    run: Path, six_steps: Path, capfd: pytest.CaptureFixture[str], change: str, shown: str
 ):
     outcome = again(capfd, run, "STEPS=6", change)
     assert outcome.code == 0, outcome.err
     assert f"changed since this run was started: {shown}\n" in outcome.err
     assert "resumed after 4 meta-steps\n" in outcome.err
-    train(tmp_path / "straight", "STEPS=6", *NO_EVALUATORS)
-    (_, (ours, _)), (_, (straight, _)) = final_state(run), final_state(tmp_path / "straight")
+    (_, (ours, _)), (_, (straight, _)) = final_state(run), final_state(six_steps)
     for one, other in zip(jax.tree.leaves(ours.params), jax.tree.leaves(straight.params), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
