@@ -178,6 +178,7 @@ def test_a_file_gives_the_numbers_of_its_run_beside_itself(trained: Path, file: 
     assert call(capfd, "eval", copy, "evaluators.OnlineAccuracy.lifetimes=3").code == 0
     label = tmp_path / "mine.evaluations" / "evaluations" / "evaluators.OnlineAccuracy.lifetimes=3+step3"
     assert summary(label)["evaluations"]["digits_plain"]["lifetimes"] == 3
+    assert call(capfd, "report", tmp_path / "mine.evaluations").code == 0
     assert "leave --checkpoint away" in one_line(call(capfd, "eval", copy, "--checkpoint", "best"))
 
 
@@ -188,6 +189,8 @@ def test_the_outcome_goes_where_it_is_asked_to(trained: Path, file: Path, tmp_pa
         assert call(capfd, "eval", source, *overrides, "--out", tmp_path / name).code == 0
     assert without_memory(summary(tmp_path / "file")) == without_memory(summary(tmp_path / "run"))
     assert sorted(trained.parent.rglob("*")) == before
+    message = one_line(call(capfd, "eval", file, "--out", trained))
+    assert message == f"--out {trained}: a run lives there: choose another directory"
 
 
 # Going on from it.

@@ -94,9 +94,9 @@ class Config:
         return [(key, before, after) for key, before, after in changes if before != after]
 
     def mark(self, key: str) -> Mapping[str, Any] | None:
-        """The mark (see `vsml.fields`) of the field that a key of `differences` names or is below, None for none."""
-        around = (field for field in self._marks if re.match(rf"{re.escape(field)}(?![^.\[])", key))
-        return next((self._marks[field] for field in around), None)
+        """The mark (see `vsml.fields`) of the field that a key of `differences` names, or of the next one around it."""
+        around = [field for field in self._marks if re.match(rf"{re.escape(field)}(?![^.\[])", key)]
+        return self._marks[max(around, key=len)] if around else None
 
     @cached_property
     def _marks(self) -> dict[str, Mapping[str, Any]]:
@@ -148,7 +148,7 @@ class Config:
 
 
 def _marked(value: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The marked fields of a part and below it, by their keys; what is below a marked field has its mark."""
+    """The marked fields of a part and below it, by their keys."""
     if isinstance(value, tuple | list):
         for index, element in enumerate(value):
             yield from _marked(element, f"{key}[{index}]")
@@ -157,12 +157,14 @@ def _marked(value: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield from _marked(element, f"{key}.{name}")
     elif isinstance(value, Node):
         for field in value.part.fields.values():
-            below = value.values.get(field.name, field.default)
-            yield from [(f"{key}.{field.name}", field.mark)] if field.mark else _marked(below, f"{key}.{field.name}")
+            if field.mark:
+                yield f"{key}.{field.name}", field.mark
+            yield from _marked(value.values.get(field.name, field.default), f"{key}.{field.name}")
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):  # a default
         for f in dataclasses.fields(value):
-            mark, name = mark_of(f.metadata), f"{key}.{f.name}"
-            yield from [(name, mark)] if mark else _marked(getattr(value, f.name), name)
+            if mark := mark_of(f.metadata):
+                yield f"{key}.{f.name}", mark
+            yield from _marked(getattr(value, f.name), f"{key}.{f.name}")
 
 
 class _Refusal(Exception):

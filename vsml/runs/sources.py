@@ -35,7 +35,7 @@ def of_run(directory: Path, which: Which = "newest") -> MetaParameters:
         "step": step,
         "config": run.read(names.CONFIG_GIN),
         "versions": _versions(run),
-        **{key: meta[key] for key in OF_CHECKPOINT if key in meta},
+        **{key: meta.get(key) for key in OF_CHECKPOINT},
     }
     return MetaParameters(read_params(run.checkpoints, step).arrays, about)
 
@@ -44,7 +44,7 @@ def of_file(path: Path) -> MetaParameters:
     """The meta-parameters of an exported file. Raises `UserError` where it is damaged or none."""
     try:
         found = MetaParameters.read(path)
-        if missing := [key for key in ("recipe", "step", "config", "specs") if key not in found.about]:
+        if missing := [key for key in ("recipe", "step", "config", *OF_CHECKPOINT) if key not in found.about]:
             raise ValueError(f"it has no {missing[0]}")
     except ValueError as error:
         raise UserError(

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +73,15 @@ def meta_test(
     run = RunDirectory(source.with_suffix(".evaluations") if source.is_file() else source)
     if out is not None:
         run = RunDirectory(out)
+        if run.checkpoints.exists():
+            raise UserError(f"--out {out}: a run lives there: choose another directory")
     elif overrides or saved.about["step"] != experiment.steps:
         run = RunDirectory(run.evaluations / _label(overrides, saved.about["step"]))
     run.create()
+    if run.path != source.absolute():
+        run.write_config(config)
     head = summary_head(config, experiment, len(jax.devices()), saved.about["step"], saved.about)
-    return finish(run, config, experiment, params, {**head, "recipe": saved.about["recipe"]})
+    return finish(run, config, experiment, params, head)
 
 
 def summary_head(
@@ -134,13 +139,15 @@ def _tell_tensorboard(run: RunDirectory, config: Config, step: int, evaluations:
 
 
 def _config(source: Path, saved: MetaParameters, overrides: Sequence[str]) -> Config:
-    """The config that rebuilds the learner, with overrides on top."""
-    if not source.is_file():
-        return configs.load(str(RunDirectory(source).config_gin), overrides)
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / names.CONFIG_GIN
-        copy.write_text(saved.about["config"])
-        return configs.load(str(copy), overrides)
+    """The config that rebuilds the learner, with overrides on top; its recipe is that of meta-training."""
+    if source.is_dir():
+        config = configs.load(str(RunDirectory(source).config_gin), overrides)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / names.CONFIG_GIN
+            copy.write_text(saved.about["config"])
+            config = configs.load(str(copy), overrides)
+    return replace(config, recipe=saved.about["recipe"])
 
 
 def _fitting(experiment: Experiment, saved: MetaParameters, source: Path) -> Params:
