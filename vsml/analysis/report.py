@@ -302,8 +302,8 @@ def _scale(results: Results) -> list[Block]:
         if not summary["num_meta_parameters"] or not summary["num_learned_variables"]:
             return []
         ratio = summary["num_learned_variables"] / summary["num_meta_parameters"]
-        trained = estimate([_end(run.metrics, "accuracy") for run in ended if run.metrics])
-        lines.setdefault("meta-training", []).append((ratio, trained))
+        if logged := [_end(run.metrics, "accuracy") for run in ended if run.metrics]:
+            lines.setdefault("meta-training", []).append((ratio, estimate(logged)))
         for name in _evaluations(ended):
             values = [_mean_of(s, "cumulative_accuracy") for s in _evaluated(ended, name)]
             lines.setdefault(name, []).append((ratio, estimate(values)))
