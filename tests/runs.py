@@ -17,10 +17,10 @@ import pytest
 
 from vsml import cli
 from vsml import config as configs
-from vsml.training.checkpoints import Checkpoints
+from vsml.runs.checkpoints import Checkpoints
+from vsml.runs.results import read_metrics
 from vsml.training.meta_step import init_estimator, init_state
 from vsml.training.parallel import Parallel, choose_devices
-from vsml.training.writers import read_metrics
 
 TINY = (
     "recipes/quickstart.gin",
@@ -113,9 +113,10 @@ def final_state(directory: Path) -> tuple[int, Any]:
     checkpoints = Checkpoints(directory / "checkpoints", read_only=True)
     step = checkpoints.newest()
     assert step is not None
-    restored, _ = checkpoints.restore(step, (parallel.replicate(state), parallel.spread(estimator)))
+    like = (parallel.replicate(state._replace(params=())), parallel.spread(estimator))
+    params, (rest, members), _ = checkpoints.restore(step, state.params, like)
     checkpoints.close()
-    return step, jax.device_get(restored)
+    return step, jax.device_get((rest._replace(params=params), members))
 
 
 def assert_equal(first: Any, second: Any) -> None:

@@ -19,7 +19,7 @@ RECIPES = sorted(path.relative_to(gin_root()).as_posix() for path in (gin_root()
 def test_help_shows_every_verb(capfd: pytest.CaptureFixture[str], arguments: list[str]):
     outcome = call(capfd, *arguments)
     assert (outcome.code, outcome.err) == (0, "")
-    for verb in ("train", "eval", "sweep", "report", "compare", "matrix", "parts", "recipes"):
+    for verb in ("train", "eval", "export", "sweep", "report", "compare", "matrix", "parts", "recipes"):
         assert f"  vsml {verb}" in outcome.out
 
 
@@ -69,9 +69,11 @@ def test_parts_of_every_axis(capfd: pytest.CaptureFixture[str]):
     ("arguments", "message"),
     [
         (["trian"], "'trian' is no command; did you mean train?"),
-        (["xyzzy"], "'xyzzy' is no command: commands are train, eval, sweep, report, compare, matrix, parts, recipes"),
+        (["xyzzy"], "'xyzzy' is no command: commands are train, eval, export, sweep, report, compare, matrix, parts"),
         (["train"], "train needs a recipe, such as `vsml train recipes/quickstart.gin`; `vsml recipes` lists them"),
         (["eval"], "eval needs the directory of a run, such as `vsml eval runs/quickstart`"),
+        (["export", "somewhere"], "export needs the directory of a run and a file, as in `vsml export runs/quickstart"),
+        (["export", "somewhere", "x.npz", "--checkpoint", "last"], "--checkpoint last: give newest, best, or a number"),
         (["parts", "cels"], "there is no axis cels; did you mean cells?"),
         (["parts", "cells", "tasks"], "parts takes one axis or one part, not cells tasks"),
         (["recipes", "quickstart"], "recipes takes no arguments, not quickstart"),

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +17,16 @@ from vsml.errors import UserError
 from vsml.hardware import keep_compiled, one_device_per_core
 
 if TYPE_CHECKING:
+    from vsml.runs.saved import Which
     from vsml.training.distributed import Cluster
-    from vsml.types import Params
 
 USAGE = """\
 usage:
   vsml train RECIPE [GIN_FILE | KEY=VALUE ...] [--run_dir D]   meta-train; the same command again resumes
   vsml train RECIPE [...] --distributed                        be one of several processes: docs/launching.md
   vsml train RECIPE [...] --dry_run                            build everything, print what it would take, and end
-  vsml eval RUN_DIR [GIN_FILE | KEY=VALUE ...]                 meta-test what a run has learned, also on other tasks
+  vsml eval RUN_DIR | FILE [GIN_FILE | KEY=VALUE ...]          meta-test what a run has learned, also on other tasks
+  vsml export RUN_DIR FILE                                     write what a run has learned as one small .npz file
   vsml sweep FILE [GIN_FILE | KEY=VALUE ...] [--jobs N]        run every point of a sweep, or what is left of it
   vsml sweep FILE [...] --list                                 show its points
   vsml report DIR                                              tables and plots of a run or a sweep, as a page
@@ -75,6 +75,7 @@ def _run(argv: list[str]) -> int:
     verbs = {
         "train": _train,
         "eval": _eval,
+        "export": _export,
         "sweep": _sweep,
         "report": _report,
         "compare": _compare,
@@ -128,8 +129,12 @@ def _flags(verb: str) -> flags.FlagValues:
     if verb == "matrix":
         flags.DEFINE_string("out", "matrix.png", "the picture: .png, .svg or .pdf", flag_values=values)
         flags.DEFINE_bool("backward_pass", False, "parameter sets of the backward pass", flag_values=values)
-    if verb in ("eval", "matrix"):
+    if verb in ("eval", "export", "matrix"):
         flags.DEFINE_string("checkpoint", "newest", "newest, best, or a number of meta-steps", flag_values=values)
+    if verb == "eval":
+        flags.DEFINE_string(
+            "out", None, "where the outcome goes (RUN_DIR, or evaluations/ in it; FILE.evaluations)", flag_values=values
+        )
     flags.DEFINE_bool("help", False, "show this help", short_name="h", flag_values=values)
     return values
 
@@ -172,7 +177,7 @@ def _train(arguments: Arguments) -> int:
         else:
             directory = arguments.flags["run_dir"].value or Path("runs") / Path(config.recipe).stem
             summary = trainer.train(config, Path(directory), devices)
-            shown = trainer.show(summary) if distributed.is_main() else ""
+            shown = show(summary) if distributed.is_main() else ""
         if distributed.is_main():
             print(shown)
     return 0
@@ -188,23 +193,47 @@ def _cluster(arguments: Arguments) -> Cluster | None:
 
 def _eval(arguments: Arguments) -> int:
     if not arguments.words:
-        raise UserError("eval needs the directory of a run, such as `vsml eval runs/quickstart`")
+        raise UserError("eval needs the directory of a run, such as `vsml eval runs/quickstart`, or an exported file")
     one_device_per_core()
     keep_compiled()
-    from vsml.training import meta_test, trainer
+    from vsml.training.meta_test import meta_test
 
-    summary = meta_test.meta_test(Path(arguments.words[0]), _overrides(arguments), _checkpoint(arguments))
-    print(trainer.show(summary))
+    out = arguments.flags["out"].value
+    source, checkpoint = Path(arguments.words[0]), _checkpoint(arguments)
+    print(show(meta_test(source, _overrides(arguments), checkpoint, Path(out) if out else None)))
     return 0
 
 
-def _checkpoint(arguments: Arguments) -> Any:
-    """`newest`, `best` or a number of meta-steps."""
-    checkpoint = arguments.flags["checkpoint"].value
+def _export(arguments: Arguments) -> int:
+    if len(arguments.words) != 2:
+        raise UserError("export needs the directory of a run and a file, as in `vsml export runs/quickstart vsml.npz`")
+    from vsml.runs import sources
+
+    directory, file = map(Path, arguments.words)
+    exported = sources.export(directory, file, _checkpoint(arguments))
+    size = sum(array.size for array in exported.arrays.values())
+    print(f"{file}: {size:,} meta-parameters after {exported.about['step']} meta-steps, sha256 {exported.sha256[:12]}")
+    return 0
+
+
+def _checkpoint(arguments: Arguments) -> Which:
+    text = arguments.flags["checkpoint"].value
     try:
-        return checkpoint if checkpoint in ("newest", "best") else int(checkpoint)
+        return text if text in ("newest", "best") else int(text)
     except ValueError:
-        raise UserError(f"--checkpoint {checkpoint}: give newest, best, or a number of meta-steps") from None
+        raise UserError(f"--checkpoint {text}: give newest, best, or a number of meta-steps") from None
+
+
+def show(summary: Mapping[str, Any]) -> str:
+    """The lines that end a run: what was trained, and the table."""
+    from vsml.analysis.tables import evaluation_table
+
+    head = (
+        f"{summary['recipe']}: {summary['meta_steps']} meta-steps in {summary['seconds']:.0f} s "
+        f"on {summary['devices']} device(s), |V_M| = {summary['num_meta_parameters']:,}, "
+        f"|V_L| = {summary['num_learned_variables']:,}"
+    )
+    return "\n".join([head, evaluation_table(summary["evaluations"])]) if summary["evaluations"] else head
 
 
 def _sweep(arguments: Arguments) -> int:
@@ -228,9 +257,7 @@ def _sweep(arguments: Arguments) -> int:
     if values["list"].value:
         print(sweeps.show(sweep, directory))
     elif values["index"].value is not None:
-        from vsml.training import trainer
-
-        print(trainer.show(sweeps.run_point(sweep, values["index"].value, directory)))
+        print(show(sweeps.run_point(sweep, values["index"].value, directory)))
     elif values["launcher"].value == "local":
         sweeps.run_all(sweep, directory, values["jobs"].value)
     else:
@@ -263,34 +290,25 @@ def _matrix(arguments: Arguments) -> int:
     from vsml import config as configs
     from vsml.analysis.matrix_drawing import save_drawing
     from vsml.analysis.network_picture import network_picture
+    from vsml.runs import names, sources
     from vsml.training.meta_step import init_state
-    from vsml.training.run_directory import RunDirectory
 
-    where, overrides = Path(arguments.words[0]), _overrides(arguments)
-    is_run = where.is_dir()
-    if is_run:
-        RunDirectory(where).saved_config()  # says where it is none
-    experiment = configs.load(str(where / "config.gin") if is_run else arguments.words[0], overrides).build()
-    params = _trained(where, arguments) if is_run else init_state(experiment).params
+    source, overrides = Path(arguments.words[0]), _overrides(arguments)
+    saved = sources.of_run(source, _checkpoint(arguments)) if source.is_dir() else None
+    recipe = arguments.words[0] if saved is None else str(source / names.CONFIG_GIN)
+    experiment = configs.load(recipe, overrides).build()
+    params = init_state(experiment).params
+    if saved is not None:
+        try:
+            params = saved.fill(params)
+        except ValueError as error:
+            raise UserError(f"{source}: its meta-parameters do not fit the learner ({error})") from None
     backward_pass = arguments.flags["backward_pass"].value
     figure, shown = network_picture(experiment.learner, params, experiment.spec, backward_pass)
     out = Path(arguments.flags["out"].value)
     save_drawing(figure, out)
     print(f"{out}: {shown}")
     return 0
-
-
-def _trained(directory: Path, arguments: Arguments) -> Params:
-    """The meta-parameters of a run's checkpoint."""
-    from vsml import config as configs
-    from vsml.training.checkpoints import Checkpoints
-    from vsml.training.meta_test import _restore
-    from vsml.training.run_directory import RunDirectory
-
-    run = RunDirectory(directory)
-    with closing(Checkpoints(run.checkpoints, read_only=True)) as checkpoints:
-        step = checkpoints.find(_checkpoint(arguments))
-        return _restore(configs.load(str(run.config_gin)).build(), checkpoints, step)[0]
 
 
 def _parts(arguments: Arguments) -> int:

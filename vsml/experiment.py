@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import optax
 
 from vsml.errors import UserError
 from vsml.evaluation.base import Evaluator
+from vsml.fields import FOLLOWS_STEPS, MAY_CHANGE
 from vsml.hardware import Precision
 from vsml.learners.base import Learner
 from vsml.meta_optimizers import MetaOptimizer
@@ -30,6 +31,9 @@ class Experiment:
       steps: meta-steps.
       population: lifetimes per meta-step (pairs of lifetimes for ES), spread over all devices.
       seed: of everything random.
+      start_from: the meta-parameters to begin with: a run directory (its newest checkpoint), a checkpoint of one
+        (`runs/quickstart@300`, `runs/quickstart@best`) or a file of `vsml export`, relative to the working directory;
+        None for fresh ones. Optimizer and estimator are fresh.
       evaluators: run with V_M frozen at the end of meta-training.
       parallel: how the population is spread over devices; both give the same numbers.
       precision: of matrix products, in meta-training and evaluation: `float32` is exact on every device, `bfloat16`
@@ -47,18 +51,19 @@ class Experiment:
     tasks: TaskDistribution | Mixture
     objective: Objective
     meta_optimizer: MetaOptimizer
-    optimizer: optax.GradientTransformation
-    steps: int
+    optimizer: optax.GradientTransformation = field(metadata=FOLLOWS_STEPS)
+    steps: int = field(metadata=MAY_CHANGE)
     population: int
     seed: int = 0
-    evaluators: tuple[Evaluator, ...] = ()
-    parallel: Literal["pmap", "shard_map"] = "pmap"
+    start_from: str | None = None
+    evaluators: tuple[Evaluator, ...] = field(default=(), metadata=MAY_CHANGE)
+    parallel: Literal["pmap", "shard_map"] = field(default="pmap", metadata=MAY_CHANGE)
     precision: Precision = "float32"
-    log_every: int = 10
-    plot_every: int = 100
-    checkpoint_every: int = 100
-    max_non_finite: int = 20
-    profile_steps: tuple[int, int] | None = None
+    log_every: int = field(default=10, metadata=MAY_CHANGE)
+    plot_every: int = field(default=100, metadata=MAY_CHANGE)
+    checkpoint_every: int = field(default=100, metadata=MAY_CHANGE)
+    max_non_finite: int = field(default=20, metadata=MAY_CHANGE)
+    profile_steps: tuple[int, int] | None = field(default=None, metadata=MAY_CHANGE)
 
     def __post_init__(self) -> None:
         for name in ("steps", "population", "log_every", "plot_every", "checkpoint_every", "max_non_finite"):
@@ -91,6 +96,11 @@ class Experiment:
     def spec(self) -> TaskSpec:
         """The shape of task that meta-parameters are drawn for: in a mixture they do not depend on it."""
         return self.shares[0].tasks.spec
+
+    @property
+    def specs(self) -> tuple[TaskSpec, ...]:
+        """The shape of the tasks of each share."""
+        return tuple(share.tasks.spec for share in self.shares)
 
     def load(self) -> tuple[Any, ...]:
         """The arrays that tasks are drawn from, by share."""

@@ -13,8 +13,8 @@ from runs import call
 from runs_on_disk import write_run, write_sweep
 
 from vsml.analysis.report import report
-from vsml.analysis.results import read_results
 from vsml.errors import UserError
+from vsml.runs.results import read_results
 
 ACCURACIES = {
     ("4", "error"): [0.5, 0.52],

@@ -145,6 +145,15 @@ def test_two_go_on_from_one_and_end_together(alone: Path, tmp_path: Path):
     assert final_state(run)[0] >= len(logged)
 
 
+def test_both_begin_with_the_meta_parameters_of_another_run(alone: Path, tmp_path: Path):
+    arguments = ("STEPS=2", "train.log_every=1", "EVALUATORS=[]", f"train.start_from='{alone}@10'")
+    outcome = launch(tmp_path / "two", *arguments)
+    assert outcome.code == 0, outcome.err
+    train(tmp_path / "one", *SGD, *arguments, "--devices", "2")
+    assert_close(tmp_path / "two", tmp_path / "one")
+    assert summary(tmp_path / "two")["started_from"] == summary(tmp_path / "one")["started_from"]
+
+
 def test_a_mistake_is_said_once(tmp_path: Path):
     outcome = launch(tmp_path / "run", "POPULATION=3")
     assert outcome.code == 2

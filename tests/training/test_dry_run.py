@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 from runs import TINY, call
 
-from vsml.analysis.cost import count, flops, peak_bytes
+from vsml.cost import count, flops, peak_bytes
 
 X, W = jnp.zeros((3, 4)), jnp.zeros((4, 5))
 MATMUL = 2 * 3 * 4 * 5

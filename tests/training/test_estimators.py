@@ -24,7 +24,7 @@ from vsml import config as configs
 from vsml.experiment import Experiment
 from vsml.meta_optimizers import BPTT, ES, PES, Evosax, MetaOptimizer, TruncatedBPTT, TruncatedES
 from vsml.objectives import OnlineMean
-from vsml.training.checkpoints import Checkpoints
+from vsml.runs.checkpoints import Checkpoints
 from vsml.training.meta_step import build_meta_step, init_estimator, init_state
 from vsml.training.parallel import Parallel
 
@@ -104,15 +104,20 @@ def test_devices_and_chunks_change_nothing(name):
     assert_stays_on_devices(together.step.program)
 
 
+def _without_params(whole: Any) -> Any:
+    return whole[0]._replace(params=()), whole[1]
+
+
 @pytest.mark.parametrize("name", [name for name in ESTIMATORS if name in ("truncated_bptt", "pes", "evosax")])
 def test_a_checkpoint_holds_all_that_an_estimator_carries(name, tmp_path: Path):
     run, expected, losses = _run(name)
     half, first = run.go(run.start, 5)
     with closing(Checkpoints(tmp_path / "checkpoints")) as checkpoints:
-        checkpoints.save(5, half, {}, 0.0)
+        checkpoints.save(5, half[0].params, _without_params(half), {}, 0.0)
         checkpoints.wait()
-        restored, _ = checkpoints.restore(5, run.start)
-    resumed, second = run.go(restored, STEPS - 5)
+        params, (state, members), _ = checkpoints.restore(5, half[0].params, _without_params(run.start))
+    state = state._replace(params=run.parallel.replicate(params))
+    resumed, second = run.go((state, members), STEPS - 5)
     assert [*first, *second] == losses
     assert_equal(jax.device_get(resumed), jax.device_get(expected))
 

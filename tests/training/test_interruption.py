@@ -102,7 +102,7 @@ def test_a_signal_in_the_last_step_is_not_forgotten(tmp_path: Path, capfd, monke
 @pytest.mark.usefixtures("compiled")
 def test_a_signal_while_a_checkpoint_is_due_saves_once_and_all(tmp_path: Path, capfd, monkeypatch):
     """The flag may be set at any moment; a run never says that all is saved when it is not."""
-    from vsml.training.checkpoints import Checkpoints
+    from vsml.runs.checkpoints import Checkpoints
 
     saved: list[int] = []
     save = Checkpoints.save

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import Outcome, call, events, final_state, summary, train, without_memory
+from runs import Outcome, call, events, final_state, finish, start, summary, train, without_memory
 
+from vsml.tasks.base import _load_once
 from vsml.training.meta_test import LONGEST_LABEL, _label
 
 pytestmark = pytest.mark.usefixtures("compiled")
 
 PLAIN = "plain/tasks.Classification.length"
+PLAIN_ONLY = "EVALUATORS=[@plain/evaluators.OnlineAccuracy()]"
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +126,10 @@ def test_a_checkpoint_that_is_not_there_is_named_with_those_that_are(run: Path, 
 def test_what_is_no_run_is_named(tmp_path: Path, capfd):
     expected = f"{tmp_path}: no config.json in it, so this is no run directory: check the path"
     assert one_line(call(capfd, "eval", tmp_path)) == expected
+    expected = f"{tmp_path / 'none'}: no config.json in it, so this is no run directory: check the path"
+    assert one_line(call(capfd, "eval", tmp_path / "none")) == expected
     (tmp_path / "file").touch()
-    assert "is no run directory" in one_line(call(capfd, "eval", tmp_path / "file"))
+    assert "this is no file of meta-parameters, or it is damaged (" in one_line(call(capfd, "eval", tmp_path / "file"))
 
 
 def test_a_run_without_a_checkpoint_is_named(run: Path, capfd):
@@ -137,7 +141,18 @@ def test_a_run_without_a_checkpoint_is_named(run: Path, capfd):
 
 def test_meta_parameters_that_do_not_fit_are_refused(run: Path, capfd):
     message = one_line(call(capfd, "eval", run, "cells.LSTM.size=5"))
-    assert "its meta-parameters do not fit the learner that the overrides describe" in message
+    assert message == (
+        f"{run}: its meta-parameters do not fit the learner (params.backward.w is saved as float32[1, 8, 4], the "
+        "learner wants float32[1, 8, 5]): change only what leaves the shapes of V_M as they are"
+    )
+
+
+def test_tasks_of_an_evaluator_that_need_other_meta_parameters_are_named(tmp_path: Path, capfd):
+    """Those of a Meta RNN depend on the number of inputs."""
+    train(tmp_path / "run", "learners/meta_rnn.gin", "STEPS=1", PLAIN_ONLY)
+    smaller = ("plain/tasks.Classification.transforms=[@transforms.Resize()]", "transforms.Resize.shape=[4,4]")
+    message = one_line(call(capfd, "eval", tmp_path / "run", *smaller))
+    assert "do not fit the learner on the tasks of the evaluator digits_plain (params." in message
 
 
 def test_what_leaves_the_meta_parameters_alone_may_change(run: Path, capfd):
@@ -157,11 +172,57 @@ def test_mistakes_in_overrides_are_one_line(run: Path, capfd):
 
 
 def test_a_damaged_checkpoint_is_one_line(run: Path, capfd):
-    manifest = run / "checkpoints" / "4" / "state" / "manifest.ocdbt"
-    manifest.write_bytes(manifest.read_bytes()[:10])
+    params = run / "checkpoints" / "4" / "params" / "params.npz"
+    params.write_bytes(params.read_bytes()[:1000])
     message = one_line(call(capfd, "eval", run))
-    assert message.startswith(f"{run / 'checkpoints' / '4'}: this checkpoint cannot be restored (")
+    assert message.startswith(f"{run / 'checkpoints' / '4'}: this checkpoint cannot be read (")
+    assert "choose another one (" in message
     assert call(capfd, "eval", run, "--checkpoint", "3").code == 0
+
+
+def test_neither_the_data_of_meta_training_nor_its_state_is_read(tmp_path: Path, capfd, monkeypatch):
+    """The run was trained on a file of its own, which has gone; its evaluators use other data."""
+    monkeypatch.setenv("VSML_DATA_DIR", str(tmp_path))
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "mine.npz", x=rng.uniform(size=(60, 4, 4)).astype(np.float32), y=np.arange(60) % 10)
+    source = (
+        "tasks.Classification.source=@sources.NpzFiles",
+        *("sources.NpzFiles.images=mine.npz", "sources.NpzFiles.images_key=x", "sources.NpzFiles.labels_key=y"),
+    )
+    run = tmp_path / "run"
+    train(run, *source, "plain/tasks.Classification.source=@sources.Digits", PLAIN_ONLY, "STEPS=1")
+    before = summary(run)
+    assert before["num_learned_variables"] == 4 * 4 * 10 * 8
+    (tmp_path / "mine.npz").unlink()
+    _load_once.cache_clear()
+    shutil.rmtree(run / "checkpoints" / "1" / "state")
+    outcome = call(capfd, "eval", run)
+    assert outcome.code == 0, outcome.err
+    assert without_memory(summary(run)) == without_memory(before)
+
+
+SPY = """
+import sys
+from dataclasses import dataclass
+from vsml.errors import UserError
+from vsml.evaluation import Evaluator
+
+@dataclass(frozen=True)
+class Spy(Evaluator):
+    name: str = "spy"
+
+    def run(self, learner, params):
+        raise UserError(f"imported: {sorted(sys.modules)}")
+"""
+
+
+def test_nothing_heavy_is_imported_before_the_first_evaluator(run: Path, tmp_path: Path):
+    (tmp_path / "spies.py").write_text(SPY)
+    (tmp_path / "spy.gin").write_text("import spies\nEVALUATORS = [@evaluators.Spy()]\n")
+    message = finish(start("eval", run, "spy.gin", cwd=tmp_path)).err
+    assert "'vsml.training.meta_test'" in message
+    for name in ("orbax", "tensorboardX", "matplotlib", "sklearn", "vsml.training.trainer"):
+        assert f"'{name}'" not in message
 
 
 def test_labels_are_file_names_and_all_different():

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -29,6 +30,8 @@ from runs import (
     train,
     without_memory,
 )
+
+from vsml.training.parallel import Parallel
 
 pytestmark = pytest.mark.usefixtures("compiled")
 
@@ -149,6 +152,14 @@ def four_steps(compiled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return directory
 
 
+@pytest.fixture(scope="module")
+def six_steps(compiled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two meta-steps more, in one go."""
+    directory = tmp_path_factory.mktemp("six") / "run"
+    train(directory, "STEPS=6", *NO_EVALUATORS)
+    return directory
+
+
 @pytest.fixture
 def run(four_steps: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(four_steps, tmp_path / "run"))
@@ -178,7 +189,6 @@ def test_a_complete_run_shows_its_table_and_does_not_start_over(run: Path, capfd
         ("POPULATION=8", "train.population: 4 -> 8"),
         ("optax.adam.learning_rate=0.5", "train.optimizer.transforms[1].learning_rate: 0.001 -> 0.5"),
         ("meta_optimizers/es.gin", "train.meta_optimizer: 'meta_optimizers.BPTT' -> 'meta_optimizers.ES'"),
-        ("train.parallel=shard_map", "train.parallel: 'pmap' -> 'shard_map'"),
     ],
 )
 def test_another_experiment_is_refused_with_what_differs(
@@ -192,6 +202,53 @@ def test_another_experiment_is_refused_with_what_differs(
     assert "choose another --run_dir" in outcome.err
     assert outcome.err.count("\n") == 1
     assert (run / "config.json").read_text() == saved
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        ("meta_optimizers.BPTT.chunk=2", "train.meta_optimizer.chunk: None -> 2"),
+        ("meta_optimizers.BPTT.segment=2", "train.meta_optimizer.segment: None -> 2"),
+        ("train.parallel=shard_map", "train.parallel: 'pmap' -> 'shard_map'"),
+    ],
+)
+def test_how_a_run_is_computed_may_change(
+    run: Path, six_steps: Path, capfd: pytest.CaptureFixture[str], change: str, shown: str
+):
+    outcome = again(capfd, run, "STEPS=6", change)
+    assert outcome.code == 0, outcome.err
+    assert f"changed since this run was started: {shown}\n" in outcome.err
+    assert "resumed after 4 meta-steps\n" in outcome.err
+    (_, (ours, _)), (_, (straight, _)) = final_state(run), final_state(six_steps)
+    for one, other in zip(jax.tree.leaves(ours.params), jax.tree.leaves(straight.params), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_run_that_was_out_of_memory_goes_on_in_smaller_chunks(tmp_path: Path, capfd, monkeypatch):
+    run = tmp_path / "run"
+    compile_ = Parallel.compile
+
+    def too_little(self: Parallel, *arguments: Any) -> Any:
+        step, done = compile_(self, *arguments), iter(range(2))
+
+        def fails(*trees: Any) -> Any:
+            if next(done, None) is None:
+                raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 68719476736 bytes.")
+            return step(*trees)
+
+        return fails
+
+    arguments = ("train", *TINY, *NO_EVALUATORS, "STEPS=4", "train.checkpoint_every=1", "--run_dir", run)
+    arguments += ("--devices", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Parallel, "compile", too_little)
+        with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+            call(capfd, *arguments, "meta_optimizers.BPTT.chunk=4")
+    outcome = call(capfd, *arguments, "meta_optimizers.BPTT.chunk=2")
+    assert outcome.code == 0, outcome.err
+    assert "changed since this run was started: train.meta_optimizer.chunk: 4 -> 2\n" in outcome.err
+    assert "resumed after 2 meta-steps\n" in outcome.err
+    assert summary(run)["meta_steps"] == 4
 
 
 def test_what_grows_along_with_the_steps_by_chance_is_another_experiment(run: Path, capfd: pytest.CaptureFixture[str]):

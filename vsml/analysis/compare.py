@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vsml.analysis.results import Run
 from vsml.analysis.tables import aligned
 from vsml.config import ABSENT, leaves
 from vsml.errors import UserError
+from vsml.runs.results import Run
 
 NONE = "-"
 ENDS = {"loss": "meta-training loss", "accuracy": "meta-training accuracy"}

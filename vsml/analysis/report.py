@@ -18,11 +18,12 @@ from vsml.analysis import plots
 from vsml.analysis.document import Block, Cell, Code, Heading, Picture, Table, Text, to_html, to_markdown
 from vsml.analysis.network_picture import report_section
 from vsml.analysis.plots import Curve
-from vsml.analysis.results import Results, Run, read_results
 from vsml.analysis.statistics import Estimate, band, estimate, smooth, welch
 from vsml.analysis.tables import BASELINES
 from vsml.config import ABSENT, leaves
 from vsml.errors import UserError
+from vsml.runs.names import REPORT
+from vsml.runs.results import Results, Run, read_results
 
 MEASURES = {"cumulative_accuracy": "cumulative accuracy", "final_accuracy": "final accuracy", "loss": "loss (nats)"}
 TRAINED = {"loss": "loss", "accuracy": "accuracy"}
@@ -48,7 +49,7 @@ def report(path: Path) -> str:
     """
     results = read_results(path)
     blocks = describe(results)
-    directory = path / "report"
+    directory = path / REPORT
     try:
         directory.mkdir(exist_ok=True)
         for old in directory.glob("*.svg"):
@@ -304,8 +305,8 @@ def _scale(results: Results) -> list[Block]:
         if not summary["num_meta_parameters"] or not summary["num_learned_variables"]:
             return []
         ratio = summary["num_learned_variables"] / summary["num_meta_parameters"]
-        trained = estimate([_end(run.metrics, "accuracy") for run in ended if run.metrics])
-        lines.setdefault("meta-training", []).append((ratio, trained))
+        if logged := [_end(run.metrics, "accuracy") for run in ended if run.metrics]:
+            lines.setdefault("meta-training", []).append((ratio, estimate(logged)))
         for name in _evaluations(ended):
             values = [_mean_of(s, "cumulative_accuracy") for s in _evaluated(ended, name)]
             lines.setdefault(name, []).append((ratio, estimate(values)))

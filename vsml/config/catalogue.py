@@ -23,6 +23,7 @@ import optax
 
 from vsml.config.docstrings import meanings_of_class, meanings_of_function
 from vsml.errors import UserError
+from vsml.fields import mark_of
 
 ROOT = "train"
 """The one injected root: the part that everything else hangs on."""
@@ -51,6 +52,7 @@ class Field:
     type: Any
     default: Any = dataclasses.MISSING
     doc: str = ""  # its meaning, from a docstring
+    mark: Mapping[str, Any] | None = None  # one of `vsml.fields`
 
     @property
     def required(self) -> bool:
@@ -209,7 +211,7 @@ def _of_class(name: str, cls: Any) -> Part:
     hints = _hints(cls)
     docs = meanings_of_class(cls)
     fields = {
-        f.name: Field(f.name, hints.get(f.name, Any), _default(f), doc=docs.get(f.name, ""))
+        f.name: Field(f.name, hints.get(f.name, Any), _default(f), docs.get(f.name, ""), mark_of(f.metadata))
         for f in dataclasses.fields(cls)
         if f.init
     }

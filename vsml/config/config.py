@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from vsml.config import resolution, statements
 from vsml.config.catalogue import ROOT, Catalogue, Import, Node, Part
 from vsml.config.statements import Binding, Key, Macro, Reference
 from vsml.errors import UserError
+from vsml.fields import mark_of
 
 if TYPE_CHECKING:
     from vsml.experiment import Experiment
@@ -92,6 +93,16 @@ class Config:
         changes = [(key, old.get(key, ABSENT), new.get(key, ABSENT)) for key in keys]
         return [(key, before, after) for key, before, after in changes if before != after]
 
+    def mark(self, key: str) -> Mapping[str, Any] | None:
+        """The mark (see `vsml.fields`) of the field that a key of `differences` names, or of the next one around it."""
+        around = [field for field in self._marks if re.match(rf"{re.escape(field)}(?![^.\[])", key)]
+        return self._marks[max(around, key=len)] if around else None
+
+    @cached_property
+    def _marks(self) -> dict[str, Mapping[str, Any]]:
+        """Marked fields of the experiment and of all its parts: key -> mark."""
+        return dict(_marked(self.nodes[-1], ROOT))
+
     def build(self) -> Experiment:
         """Has gin build the experiment. gin's global state is left empty.
 
@@ -134,6 +145,26 @@ class Config:
 
     def _plain_macro(self, value: Any) -> Any:
         return literal(value) if _holds_gin(value) else self._plain(value)
+
+
+def _marked(value: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The marked fields of a part and below it, by their keys."""
+    if isinstance(value, tuple | list):
+        for index, element in enumerate(value):
+            yield from _marked(element, f"{key}[{index}]")
+    elif isinstance(value, Mapping):
+        for name, element in value.items():
+            yield from _marked(element, f"{key}.{name}")
+    elif isinstance(value, Node):
+        for field in value.part.fields.values():
+            if field.mark:
+                yield f"{key}.{field.name}", field.mark
+            yield from _marked(value.values.get(field.name, field.default), f"{key}.{field.name}")
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):  # a default
+        for f in dataclasses.fields(value):
+            if mark := mark_of(f.metadata):
+                yield f"{key}.{f.name}", mark
+            yield from _marked(getattr(value, f.name), f"{key}.{f.name}")
 
 
 class _Refusal(Exception):

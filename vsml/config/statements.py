@@ -24,7 +24,7 @@ from vsml.errors import UserError
 
 COMMAND_LINE = "command line"
 _KEY = re.compile(r"(?:\w+/)*\w+(?:\.\w+)*")
-_BARE_WORD = re.compile(r"[\w./-]+(?:\[[\d:-]*\])?")
+_BARE_WORD = re.compile(r"[\w./-][\w./@-]*(?:\[[\d:-]*\])?")
 Key = tuple[tuple[str, ...], str, str]
 
 

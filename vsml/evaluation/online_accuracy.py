@@ -9,7 +9,7 @@ Source: the metric of Kirsch & Schmidhuber 2021, arXiv 2012.14905, section 4.2.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 
@@ -17,6 +17,7 @@ from vsml.errors import UserError
 from vsml.evaluation.base import Evaluation, Evaluator
 from vsml.evaluation.baselines import Baselines
 from vsml.evaluation.lifetimes import Online, accuracies, run_lifetimes
+from vsml.fields import MAY_CHANGE
 from vsml.learners.base import Learner
 from vsml.tasks.base import TaskDistribution
 from vsml.types import Params
@@ -40,7 +41,7 @@ class OnlineAccuracy(Evaluator):
     lifetimes: int = 32
     seed: int = 0
     baselines: Baselines | None = None
-    chunk: int | None = None
+    chunk: int | None = field(default=None, metadata=MAY_CHANGE)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w-]+", self.name):

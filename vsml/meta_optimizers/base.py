@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from vsml.errors import UserError
+from vsml.fields import MAY_CHANGE
 from vsml.hardware import lifetimes_at_once
 from vsml.tasks.base import World
 from vsml.types import Array, Key, Metrics, Params, State
@@ -140,7 +141,7 @@ class MetaOptimizer(ABC):
     [2.0, -4.0]
     """
 
-    chunk: int | None = None
+    chunk: int | None = field(default=None, metadata=MAY_CHANGE)
 
     differentiates: ClassVar[bool] = False
     cuts_lifetimes: ClassVar[bool] = False

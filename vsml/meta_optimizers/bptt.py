@@ -9,13 +9,14 @@ Source: Werbos 1990; checkpointing after Griewank 1992 and Chen et al. 2016, arX
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import jax
 import optax
 
 from vsml.errors import UserError
+from vsml.fields import MAY_CHANGE
 from vsml.meta_optimizers.base import EstimatorState, Lifetimes, MetaOptimizer, Population
 from vsml.types import Key, Metrics, Params
 
@@ -49,7 +50,7 @@ class BPTT(MetaOptimizer):
         otherwise own the direction of the step, however short a clip behind the mean makes it.
     """
 
-    segment: int | None = None
+    segment: int | None = field(default=None, metadata=MAY_CHANGE)
     clip: float | None = None
 
     differentiates: ClassVar[bool] = True

@@ -11,12 +11,13 @@ Source: Williams & Peng 1990, An efficient gradient-based algorithm for on-line 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
+from vsml.fields import MAY_CHANGE
 from vsml.meta_optimizers.base import EstimatorState, Lifetimes, PartialLifetime, Population
 from vsml.meta_optimizers.bptt import check_backprop, clip_to
 from vsml.meta_optimizers.truncation import Truncated, end_where
@@ -32,7 +33,7 @@ class TruncatedBPTT(Truncated):
       clip: global norm that the gradient of each window is clipped to before the mean; None leaves it alone.
     """
 
-    segment: int | None = None
+    segment: int | None = field(default=None, metadata=MAY_CHANGE)
     clip: float | None = None
 
     differentiates: ClassVar[bool] = True

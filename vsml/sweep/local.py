@@ -20,17 +20,19 @@ from typing import IO
 
 import jax
 
-from vsml.analysis.results import FAILURE
 from vsml.errors import UserError
+from vsml.runs.directory import RunDirectory
+from vsml.runs.files import write_whole, writing
+from vsml.runs.names import FAILURE, LOG
+from vsml.runs.saved import newest_step
 from vsml.sweep.points import Point, Sweep
 from vsml.sweep.runs import record, status
+from vsml.training.distributed import say
 from vsml.training.dry_run import check_meta_parameters, shapes_of_learner
-from vsml.training.files import write_whole, writing
 from vsml.training.interruption import Interrupted, Interruption, catch_interruption, name_of
-from vsml.training.trainer import say
+from vsml.training.starting import read_start
 
 COMMAND = (sys.executable, "-m", "vsml", "sweep")
-LOG = "output.log"
 COMPILED = ".compiled"
 POLL_SECONDS = 0.1
 GPU_SHARE = 0.9
@@ -81,7 +83,7 @@ def run_all(sweep: Sweep, directory: Path, jobs: int = 1) -> None:
     with _lock(directory):
         record(sweep, directory)
         waiting = [point for point in sweep.points if status(point, directory)[0] != "finished"]
-        _check(waiting)
+        _check(waiting, directory)
         progress = _Progress(len(sweep.points), len(sweep.points) - len(waiting))
         if progress.done:
             say(f"{progress.done} of {progress.total} points are finished already")
@@ -99,17 +101,19 @@ def run_all(sweep: Sweep, directory: Path, jobs: int = 1) -> None:
     say(f"all {progress.total} points are finished; `vsml report {directory}` compares them")
 
 
-def _check(points: list[Point]) -> None:
+def _check(points: list[Point], directory: Path) -> None:
     """Builds every point by shapes alone: a missing file or parts that do not go together show before anything runs."""
     known = set()
     for point in points:
         experiment = point.config.build()
         try:
-            shapes = (experiment.learner, tuple(share.tasks.spec for share in experiment.shares))
+            shapes = (experiment.learner, experiment.specs)
             if shapes not in known:
                 check_meta_parameters(experiment)
-                shapes_of_learner(experiment)
+                shapes_of_learner(*shapes)
             known.add(shapes)
+            if newest_step(RunDirectory(point.run_directory(directory)).checkpoints) is None:
+                read_start(experiment)
             for evaluator in experiment.evaluators:
                 evaluator.check()
         except (UserError, TypeError, ValueError) as error:

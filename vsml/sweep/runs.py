@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import vsml
-from vsml.analysis.results import FAILURE, POINT, SWEEP, Status
 from vsml.analysis.tables import aligned
 from vsml.config import Config
 from vsml.errors import UserError
+from vsml.runs import names
+from vsml.runs.directory import RunDirectory, hyperparameters
+from vsml.runs.files import write_whole
+from vsml.runs.results import Run, Status
 from vsml.sweep.points import Point, Sweep
 from vsml.training import trainer
-from vsml.training.files import write_whole
 from vsml.training.interruption import Interrupted
-from vsml.training.run_directory import RunDirectory, hyperparameters
 from vsml.training.writers import is_number
 
 ABSENT = "-"
@@ -51,7 +52,7 @@ def record(sweep: Sweep, directory: Path) -> None:
         ],
         "refused": [{"name": point.name, "reason": point.reason} for point in sweep.refused],
     }
-    RunDirectory(directory).write_json(SWEEP, content)
+    RunDirectory(directory).write_json(names.SWEEP, content)
 
 
 def launch(sweep: Sweep, directory: Path, launcher: str) -> int:
@@ -101,9 +102,9 @@ def run_point(sweep: Sweep, index: int, directory: Path, num_devices: int | None
     point = sweep.point(index)
     run = RunDirectory(point.run_directory(directory))
     run.create()
-    failure = run.path / FAILURE
+    failure = run.path / names.FAILURE
     failure.unlink(missing_ok=True)
-    run.write_json(POINT, _description(sweep, point))
+    run.write_json(names.POINT, _description(sweep, point))
     try:
         return trainer.train(point.config, run.path, num_devices)
     except Interrupted:
@@ -115,17 +116,9 @@ def run_point(sweep: Sweep, index: int, directory: Path, num_devices: int | None
 
 def status(point: Point, directory: Path) -> tuple[Status, str]:
     """How far a point is, and for a failed one why."""
-    run = RunDirectory(point.run_directory(directory))
-    try:
-        return "failed", (run.path / FAILURE).read_text().strip()
-    except OSError:
-        pass
-    if not run.config_json.exists():
-        return "not started", ""
-    summary = run.read_summary()
-    complete = summary is not None and summary["meta_steps"] == _steps(point.config)
-    same = complete and not point.config.differences(run.saved_config())
-    return ("finished" if same else "unfinished"), ""
+    run = Run(point.run_directory(directory), point.name, steps=_steps(point.config))
+    same = run.status == "finished" and not point.config.differences(RunDirectory(run.path).saved_config())
+    return ("unfinished" if run.status == "finished" and not same else run.status), run.failure
 
 
 def show(sweep: Sweep, directory: Path) -> str:

@@ -87,6 +87,12 @@ def is_main() -> bool:
     return _Processes.index == 0
 
 
+def say(message: str) -> None:
+    """Tells the user what happens, once for all processes; results alone go to standard output."""
+    if is_main():
+        print(message, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def joined(cluster: Cluster | None) -> Iterator[None]:
     """Within the block this process is one of several; None is a process on its own. Enter before JAX is used."""
@@ -201,6 +207,21 @@ def check_shared(directory: Path) -> None:
     finally:
         if is_main():
             probe.unlink(missing_ok=True)
+
+
+def check_alike(text: str, what: str) -> None:
+    """Raises `UserError` on all processes where they have not the same text: they have read another `what`."""
+    if _Processes.count == 1:
+        return
+    everyones = _tell_all(text)
+
+    def look() -> None:
+        if len(set(everyones)) > 1:
+            raise UserError(
+                f"{what} is not the same for all processes: name a file or a checkpoint that does not change"
+            )
+
+    together(look)
 
 
 def _tell_all(message: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,28 +11,29 @@ from typing import Any
 import jax
 from jax.extend import core
 
-from vsml.analysis.cost import count, flops, peak_bytes
 from vsml.config import Config
+from vsml.cost import count, flops, peak_bytes
 from vsml.errors import UserError
 from vsml.experiment import Experiment
+from vsml.learners.base import Learner
 from vsml.tasks.base import TaskSpec
 from vsml.training.meta_step import build_meta_step, init_estimator, init_state
 from vsml.training.parallel import AXIS, choose_devices
+from vsml.training.starting import read_start
 from vsml.types import Params
 
 
-def shapes_of_learner(experiment: Experiment) -> tuple[Params, Any]:
+def shapes_of_learner(learner: Learner, specs: Sequence[TaskSpec]) -> tuple[Params, Any]:
     """Shapes of the meta-parameters, and of the learned variables of one lifetime of one example at a time.
 
-    Of a mixture, those of the distribution with most learned variables.
+    Of several task distributions, those of the one with most learned variables.
     """
-    specs = [replace(share.tasks.spec, batch=1) for share in experiment.shares]
 
     def build(key: jax.Array, spec: TaskSpec) -> tuple[Params, Any]:
-        params = experiment.learner.init(key, spec)
-        return params, experiment.learner.learned_variables(experiment.learner.initial_state(params, key, spec))
+        params = learner.init(key, spec)
+        return params, learner.learned_variables(learner.initial_state(params, key, spec))
 
-    shapes = [jax.eval_shape(partial(build, spec=spec), jax.random.key(0)) for spec in specs]
+    shapes = [jax.eval_shape(partial(build, spec=replace(spec, batch=1)), jax.random.key(0)) for spec in specs]
     return max(shapes, key=lambda shape: count(shape[1]))
 
 
@@ -85,7 +87,8 @@ def dry_run(config: Config, num_devices: int | None = None) -> str:
     check_meta_parameters(experiment)
     members = [share.members for share in experiment.shares]
     num_devices = len(choose_devices(experiment.population, num_devices, members))
-    params, learned = shapes_of_learner(experiment)
+    read_start(experiment)
+    params, learned = shapes_of_learner(experiment.learner, experiment.specs)
     jaxpr = meta_step_jaxpr(experiment, num_devices)
     rows = {
         **{f"task {share.name}".rstrip(): _task(share.tasks.spec) for share in experiment.shares},

@@ -33,9 +33,10 @@ class TrainState(NamedTuple):
     key: Array  # [2] uint32, of the meta-steps' randomness: data, so that one compiled program serves every seed
 
 
-def init_state(experiment: Experiment) -> TrainState:
-    """The state before the first meta-step; a function of the seed alone."""
-    params = experiment.learner.init(run_key(experiment, 0), experiment.spec)
+def init_state(experiment: Experiment, params: Params | None = None) -> TrainState:
+    """The state before the first meta-step; a function of the seed alone, or of it and given meta-parameters."""
+    if params is None:
+        params = experiment.learner.init(run_key(experiment, 0), experiment.spec)
     step, skipped, skipped_in_row = (jnp.zeros((), jnp.int32) for _ in range(3))  # a meta-step donates each buffer once
     optimizer = experiment.optimizer.init(params)
     estimator = tuple(experiment.meta_optimizer.init_shared(params, keys) for keys in _estimator_keys(experiment))

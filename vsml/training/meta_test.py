@@ -1,86 +1,182 @@
-"""Meta-test of a finished or half-finished run: its evaluators, as configured or with changes, on a saved V_M."""
+"""Meta-test: evaluators on a frozen V_M, at the end of meta-training, or of a run or an exported file afterwards.
+
+Of what was saved it reads the meta-parameters alone: neither the data of meta-training nor its optimizer and estimator.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 
 from vsml import config as configs
+from vsml.config import Config
+from vsml.cost import count
 from vsml.errors import UserError
+from vsml.evaluation.base import Evaluation
 from vsml.experiment import Experiment
-from vsml.training.checkpoints import Checkpoints
-from vsml.training.meta_step import init_estimator, init_state
-from vsml.training.parallel import Parallel, choose_devices
-from vsml.training.run_directory import RunDirectory
-from vsml.training.trainer import finish, summary_head
+from vsml.hardware import products_in
+from vsml.learners.base import Learner
+from vsml.runs import names, sources
+from vsml.runs.directory import RunDirectory, peak_memory
+from vsml.runs.meta_parameters import MetaParameters
+from vsml.runs.results import read_metrics
+from vsml.runs.saved import Which
+from vsml.tasks.base import TaskDistribution, TaskSpec
+from vsml.training.distributed import say
+from vsml.training.dry_run import shapes_of_learner
 from vsml.types import Params
 
 LONGEST_LABEL = 200
 """Characters; file systems take 255 bytes."""
 
 
-def meta_test(directory: Path, overrides: Sequence[str], checkpoint: Literal["newest", "best"] | int) -> dict[str, Any]:
-    """Evaluates the meta-parameters of a run.
+def meta_test(
+    source: Path, overrides: Sequence[str] = (), checkpoint: Which = "newest", out: Path | None = None
+) -> dict[str, Any]:
+    """Evaluates the meta-parameters of a run, or of a file of `vsml export`.
 
-    Without overrides and on the newest checkpoint this is what ends a run, and its `summary.json` is written anew.
-    Anything else is kept apart, in `evaluations/LABEL/` with a `summary.json` of its own.
+    Of a run, without overrides and on the newest checkpoint, this is what ends meta-training, and its `summary.json` is
+    written anew. Anything else of a run is kept apart, in `evaluations/LABEL/` with a `summary.json` of its own. What
+    is found of FILE.npz goes to FILE.evaluations/ beside it in the same way.
 
     Args:
-      directory: a run directory.
+      source: a run directory or a file.
       overrides: gin files and KEY=VALUE on top of the run's own config; they may change tasks and evaluators, and the
         learner as far as it takes the same meta-parameters.
-      checkpoint: which one.
+      checkpoint: which one of a run.
+      out: another directory for the outcome.
 
     Returns:
       The content of the summary.
 
     Raises:
-      UserError: no such run or checkpoint, no evaluators, or meta-parameters that do not fit the changed learner.
+      UserError: no such run, checkpoint or file, no evaluators, or meta-parameters that do not fit the learner.
     """
-    run = RunDirectory(directory)
-    recipe = run.saved_config()["recipe"]
-    trained = configs.load(str(run.config_gin))
-    tested = configs.load(str(run.config_gin), overrides)
-    experiment = tested.build()
+    if source.is_file() and checkpoint != "newest":
+        raise UserError(f"{source}: a file holds one set of meta-parameters: leave --checkpoint away")
+    saved = sources.of_file(source) if source.is_file() else sources.of_run(source, checkpoint)
+    config = _config(source, saved, overrides)
+    experiment = config.build()
     if not experiment.evaluators:
-        raise UserError(f"{directory}: its config names no evaluators: add some, as evaluators/paper.gin does")
+        raise UserError(f"{source}: its config names no evaluators: add some, as evaluators/paper.gin does")
+    params = _fitting(experiment, saved, source)
 
-    with closing(Checkpoints(run.checkpoints, read_only=True)) as checkpoints:
-        step = checkpoints.find(checkpoint)
-        params, seconds = _restore(trained.build(), checkpoints, step)
-    _check_fit(experiment, params, directory)
-
-    if overrides or step != experiment.steps:
-        run = RunDirectory(run.evaluations / _label(overrides, step))
-        run.create()
-    head = summary_head(tested, experiment, len(jax.devices()), seconds)
-    return finish(run, tested, experiment, params, {**head, "recipe": recipe, "meta_steps": step})
-
-
-def _restore(experiment: Experiment, checkpoints: Checkpoints, step: int) -> tuple[Params, float]:
-    """Meta-parameters and training seconds of a checkpoint, by way of one device, which divides any population."""
-    parallel = Parallel(experiment.parallel, choose_devices(experiment.population, 1))
-    data = experiment.load()
-    state = parallel.replicate(init_state(experiment))
-    estimator = parallel.spread(init_estimator(experiment, state.params, data))
-    (state, _), meta = checkpoints.restore(step, (state, estimator))
-    return jax.device_get(state.params), meta["seconds"]
+    run = RunDirectory(source.with_suffix(".evaluations") if source.is_file() else source)
+    if out is not None:
+        run = RunDirectory(out)
+        if run.checkpoints.exists():
+            raise UserError(f"--out {out}: a run lives there: choose another directory")
+    elif overrides or saved.about["step"] != experiment.steps:
+        run = RunDirectory(run.evaluations / _label(overrides, saved.about["step"]))
+    run.create()
+    if run.path != source.absolute():
+        run.write_config(config)
+    head = summary_head(config, experiment, len(jax.devices()), saved.about["step"], saved.about)
+    return finish(run, config, experiment, params, head)
 
 
-def _check_fit(experiment: Experiment, params: Params, directory: Path) -> None:
-    wanted = jax.eval_shape(lambda key: experiment.learner.init(key, experiment.spec), jax.random.key(0))
-    shapes = [jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (params, wanted)]
-    if shapes[0] != shapes[1]:
-        raise UserError(
-            f"{directory}: its meta-parameters do not fit the learner that the overrides describe: change only what "
-            "leaves the shapes of V_M as they are"
-        )
+def summary_head(
+    config: Config, experiment: Experiment, num_devices: int, step: int, meta: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The part of `summary.json` that is known without any evaluation; `meta` is what a checkpoint says."""
+    params, learned = shapes_of_learner(experiment.learner, _specs(meta))
+    head = {
+        "recipe": config.recipe,
+        "seed": experiment.seed,
+        "meta_steps": step,
+        "seconds": round(meta["seconds"], 1),
+        "devices": num_devices,
+        "num_meta_parameters": count(params),
+        "num_learned_variables": count(learned),
+    }
+    return {**head, "started_from": meta["started_from"]} if meta["started_from"] else head
+
+
+def finish(
+    run: RunDirectory, config: Config, experiment: Experiment, params: Params, head: dict[str, Any]
+) -> dict[str, Any]:
+    """Runs the evaluators with V_M frozen and writes `summary.json`, curves and TensorBoard's `eval/`."""
+    evaluations: list[Evaluation] = []
+    with products_in(experiment.precision):
+        for evaluator in experiment.evaluators:
+            started = time.monotonic()
+            evaluation = evaluator.run(experiment.learner, params)
+            evaluation.save(run.evaluations)
+            evaluations.append(evaluation)
+            say(f"evaluated {evaluation.name} in {time.monotonic() - started:.0f} s")
+    summary = {
+        **head,
+        "peak_memory_bytes": peak_memory(),
+        "evaluations": {evaluation.name: evaluation.summary for evaluation in evaluations},
+    }
+    _tell_tensorboard(run, config, head["meta_steps"], evaluations)
+    run.write_json(names.SUMMARY, summary)
+    return summary
+
+
+def _tell_tensorboard(run: RunDirectory, config: Config, step: int, evaluations: Sequence[Evaluation]) -> None:
+    from vsml.training.writers import TensorBoard, compared_by  # half a second, that no evaluator need wait for
+
+    by_name = [evaluation.name for evaluation in evaluations]
+    logged = read_metrics(run.metrics)[-1:]
+    values = [entry[name] for entry in logged for name in ("loss", "accuracy")] or [None, None]
+    values += [evaluation.summary["cumulative_accuracy"]["mean"] for evaluation in evaluations]
+    outcome = {tag: value for tag, value in zip(compared_by(by_name), values, strict=True) if value is not None}
+    with closing(TensorBoard(run.path, resume_step=step)) as board:
+        for evaluation in evaluations:
+            board.evaluation(step, evaluation)
+        board.config(config.text, run.hyperparameters(config), by_name)
+        board.outcome(step, outcome)
+
+
+def _config(source: Path, saved: MetaParameters, overrides: Sequence[str]) -> Config:
+    """The config that rebuilds the learner, with overrides on top; its recipe is that of meta-training."""
+    if source.is_dir():
+        config = configs.load(str(RunDirectory(source).config_gin), overrides)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / names.CONFIG_GIN
+            copy.write_text(saved.about["config"])
+            config = configs.load(str(copy), overrides)
+    return replace(config, recipe=saved.about["recipe"])
+
+
+def _fitting(experiment: Experiment, saved: MetaParameters, source: Path) -> Params:
+    """The meta-parameters in the form that the learner wants. Raises `UserError` where they do not fit it."""
+    specs = {_specs(saved.about)[0]: "the learner"}
+    for evaluator in experiment.evaluators:
+        if isinstance(tasks := getattr(evaluator, "tasks", None), TaskDistribution):
+            specs.setdefault(tasks.spec, f"the learner on the tasks of the evaluator {evaluator.name}")
+    wanted = {spec: _shapes(experiment.learner, spec) for spec in specs}
+    for spec, who in specs.items():
+        if mismatch := saved.mismatch(wanted[spec]):
+            raise UserError(
+                f"{source}: its meta-parameters do not fit {who} ({mismatch}): change only what leaves the shapes of "
+                "V_M as they are"
+            )
+    return saved.fill(wanted[_specs(saved.about)[0]])
+
+
+def _shapes(learner: Learner, spec: TaskSpec) -> Params:
+    return jax.eval_shape(lambda key: learner.init(key, spec), jax.random.key(0))
+
+
+def _specs(meta: Mapping[str, Any]) -> list[TaskSpec]:
+    """The shapes of tasks that meta-parameters were trained on."""
+
+    def from_json(value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    return [TaskSpec(**{name: from_json(value) for name, value in spec.items()}) for spec in meta["specs"]]
 
 
 def _label(overrides: Sequence[str], step: int) -> str:

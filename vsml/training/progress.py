@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from vsml.config import Config
 from vsml.experiment import Experiment
+from vsml.runs.directory import RunDirectory
 from vsml.training.meta_step import ACCURACY_CURVE
 from vsml.training.parallel import Running, fetch_replicated
-from vsml.training.run_directory import RunDirectory
 from vsml.training.writers import MetricsFile, TensorBoard
 from vsml.types import Metrics
 

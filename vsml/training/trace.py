@@ -15,7 +15,7 @@ from pathlib import Path
 
 import jax
 
-from vsml.training.files import writing
+from vsml.runs.files import writing
 
 SESSIONS = Path("train", "plugins", "profile")
 """Below the run directory; the tab finds `plugins/profile` in any folder below its --logdir."""

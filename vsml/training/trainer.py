@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import dataclasses
 import time
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -10,22 +10,23 @@ from typing import Any
 
 import jax
 
-from vsml.analysis.cost import count
-from vsml.analysis.tables import evaluation_table
 from vsml.config import Config
 from vsml.errors import UserError
 from vsml.experiment import Experiment
 from vsml.hardware import products_in
-from vsml.training.checkpoints import Checkpoints, newest_step
-from vsml.training.distributed import all_or_none, check_shared, is_main, part, together
-from vsml.training.dry_run import check_meta_parameters, shapes_of_learner
+from vsml.runs.checkpoints import Checkpoints
+from vsml.runs.directory import RunDirectory, differences
+from vsml.runs.results import Run
+from vsml.runs.saved import newest_step
+from vsml.training.distributed import all_or_none, check_alike, check_shared, is_main, part, say, together
+from vsml.training.dry_run import check_meta_parameters
 from vsml.training.interruption import CommonSignal, Interrupted, catch_interruption, name_of
 from vsml.training.meta_step import build_meta_step, init_estimator, init_state
+from vsml.training.meta_test import finish, summary_head
 from vsml.training.parallel import Parallel, choose_devices, fetch_replicated
 from vsml.training.progress import follow
-from vsml.training.run_directory import RunDirectory, differences, peak_memory
+from vsml.training.starting import Start, read_start
 from vsml.training.trace import Trace
-from vsml.training.writers import TensorBoard, compared_by, read_metrics
 from vsml.types import Params
 
 
@@ -44,8 +45,10 @@ def train(config: Config, directory: Path, num_devices: int | None = None) -> di
       UserError: what the user can mend; nothing already saved is lost. `Interrupted` after a signal, with the state
         saved.
     """
-    experiment, parallel, run, start, summary = together(lambda: _prepare(config, directory, num_devices))
+    experiment, parallel, run, start, origin, summary = together(lambda: _prepare(config, directory, num_devices))
     check_shared(run.path)
+    if origin.record is not None:
+        check_alike(origin.record["sha256"], f"train.start_from: {experiment.start_from}")
     if summary is not None:
         say(f"{run.path}: this run is complete ({start} meta-steps)")
         return summary
@@ -57,18 +60,19 @@ def train(config: Config, directory: Path, num_devices: int | None = None) -> di
         run.summary_json.unlink(missing_ok=True)  # of an end that is none any more
         run.write_config(config)
     with closing(Checkpoints(run.checkpoints)) as checkpoints, all_or_none(), products_in(experiment.precision):
-        params, seconds = _meta_train(experiment, parallel, run, checkpoints, start, config)
-    head = summary_head(config, experiment, parallel.num_devices, seconds)
+        params, meta = _meta_train(experiment, parallel, run, checkpoints, start, origin, config)
+    head = summary_head(config, experiment, parallel.num_devices, experiment.steps, meta)
     return finish(run, config, experiment, params, head) if part() else head
 
 
 def _prepare(
     config: Config, directory: Path, num_devices: int | None
-) -> tuple[Experiment, Parallel, RunDirectory, int, dict[str, Any] | None]:
+) -> tuple[Experiment, Parallel, RunDirectory, int, Start, dict[str, Any] | None]:
     """Whatever can go wrong before the first meta-step, and shows already.
 
     Returns:
-      The experiment, its devices, its run directory, the meta-steps that are done, and the summary of a complete run.
+      The experiment, its devices, its run directory, the meta-steps that are done, what a new run begins with, and the
+      summary of a complete one.
     """
     experiment = config.build()
     check_meta_parameters(experiment)  # loads the data: a missing file shows before anything is written
@@ -78,11 +82,13 @@ def _prepare(
         evaluator.check()
 
     run = RunDirectory(directory)
+    # A run that is resumed goes on from its own checkpoint; what it once began with may have gone.
+    origin = read_start(experiment) if newest_step(run.checkpoints) is None else Start(None, None)
     run.create()
     start, same_evaluators = _compare_with_earlier_run(run, config, experiment)
-    summary = run.read_summary()
+    summary = Run(run.path, run.path.name).summary
     complete = summary and summary["meta_steps"] == start == experiment.steps and same_evaluators
-    return experiment, parallel, run, start, summary if complete else None
+    return experiment, parallel, run, start, origin, summary if complete else None
 
 
 def _lifetimes(experiment: Experiment) -> str:
@@ -97,57 +103,6 @@ def _where(parallel: Parallel) -> str:
     devices = f"{parallel.num_devices} {parallel.devices[0].platform} device(s)"
     processes = len({device.process_index for device in parallel.devices})
     return devices if processes == 1 else f"{devices} of {processes} processes"
-
-
-def summary_head(config: Config, experiment: Experiment, num_devices: int, seconds: float) -> dict[str, Any]:
-    """The part of `summary.json` that is known without any evaluation."""
-    params, learned = shapes_of_learner(experiment)
-    return {
-        "recipe": config.recipe,
-        "seed": experiment.seed,
-        "meta_steps": experiment.steps,
-        "seconds": round(seconds, 1),
-        "devices": num_devices,
-        "num_meta_parameters": count(params),
-        "num_learned_variables": count(learned),
-    }
-
-
-def finish(
-    run: RunDirectory, config: Config, experiment: Experiment, params: Params, head: dict[str, Any]
-) -> dict[str, Any]:
-    """Runs the evaluators with V_M frozen and writes `summary.json`, curves and TensorBoard's `eval/`."""
-    evaluations = {}
-    board = TensorBoard(run.path, resume_step=head["meta_steps"])
-    with closing(board), products_in(experiment.precision):
-        for evaluator in experiment.evaluators:
-            started = time.monotonic()
-            evaluation = evaluator.run(experiment.learner, params)
-            evaluation.save(run.evaluations)
-            board.evaluation(head["meta_steps"], evaluation)
-            evaluations[evaluation.name] = evaluation.summary
-            say(f"evaluated {evaluation.name} in {time.monotonic() - started:.0f} s")
-        board.config(config.text, run.hyperparameters(config), evaluations)
-        board.outcome(head["meta_steps"], _outcome(run, evaluations))
-    summary = {**head, "peak_memory_bytes": peak_memory(), "evaluations": evaluations}
-    run.write_json("summary.json", summary)
-    return summary
-
-
-def show(summary: dict[str, Any]) -> str:
-    """The lines that end a run: what was trained, and the table."""
-    head = (
-        f"{summary['recipe']}: {summary['meta_steps']} meta-steps in {summary['seconds']:.0f} s "
-        f"on {summary['devices']} device(s), |V_M| = {summary['num_meta_parameters']:,}, "
-        f"|V_L| = {summary['num_learned_variables']:,}"
-    )
-    return "\n".join([head, evaluation_table(summary["evaluations"])]) if summary["evaluations"] else head
-
-
-def say(message: str) -> None:
-    """Tells the user what happens, once for all processes; results alone go to standard output."""
-    if is_main():
-        print(message, file=sys.stderr, flush=True)
 
 
 def _compare_with_earlier_run(run: RunDirectory, config: Config, experiment: Experiment) -> tuple[int, bool]:
@@ -177,42 +132,53 @@ def _compare_with_earlier_run(run: RunDirectory, config: Config, experiment: Exp
 
 
 def _meta_train(
-    experiment: Experiment, parallel: Parallel, run: RunDirectory, checkpoints: Checkpoints, start: int, config: Config
-) -> tuple[Params, float]:
-    """The loop. Returns the final meta-parameters as host arrays, and the seconds that all runs of `run` have spent."""
+    experiment: Experiment,
+    parallel: Parallel,
+    run: RunDirectory,
+    checkpoints: Checkpoints,
+    start: int,
+    origin: Start,
+    config: Config,
+) -> tuple[Params, dict[str, Any]]:
+    """The loop. Returns the final meta-parameters as host arrays, and what checkpoints say beside their arrays."""
     data = experiment.load()
-    state = jax.jit(lambda: init_state(experiment))()
+    state = jax.jit(lambda params: init_state(experiment, params))(origin.params)
     estimator = parallel.spread(jax.jit(lambda s, d: init_estimator(experiment, s.params, d))(state, data))
     state, data = parallel.replicate(state), parallel.replicate(data)
-    seconds = 0.0
-    best = {"step": 0, "loss": float("inf")}
+    meta: dict[str, Any] = {
+        "seconds": 0.0,  # that all commands in this directory have spent
+        "best": {"step": 0, "loss": float("inf")},
+        "specs": [dataclasses.asdict(spec) for spec in experiment.specs],
+        "started_from": origin.record,
+    }
     if start:
-        (state, estimator), meta = checkpoints.restore(start, (state, estimator))
-        seconds, best = meta["seconds"], meta["best"]
+        like = (state._replace(params=()), estimator)
+        params, (state, estimator), meta = checkpoints.restore(start, state.params, like)
+        state = state._replace(params=parallel.replicate(params))
         say(f"resumed after {start} meta-steps")
     if start == experiment.steps:
-        return fetch_replicated(state.params), seconds
+        return fetch_replicated(state.params), meta
 
     meta_step = build_meta_step(experiment, parallel.num_devices)
     step = parallel.compile(meta_step, experiment.meta_optimizer.differentiates)
     running = step.start(state, estimator, data)
     del state, estimator, data
-    started = time.monotonic() - seconds
+    started = time.monotonic() - meta["seconds"]
 
     def save(done: int, smoothed_loss: float) -> None:
-        nonlocal best, seconds
-        seconds = time.monotonic() - started
-        if smoothed_loss < best["loss"]:
-            best = {"step": done, "loss": smoothed_loss}
+        meta["seconds"] = time.monotonic() - started
+        if smoothed_loss < meta["best"]["loss"]:
+            meta["best"] = {"step": done, "loss": smoothed_loss}
         if progress:
             progress.board.flush()  # a resumed run does not write again what comes before its checkpoint
         # A copy: the next step reuses the buffers while the checkpoint is written in the background.
-        checkpoints.save(done, running.snapshot(), {"seconds": seconds, "best": best}, smoothed_loss)
+        whole, members = running.snapshot()
+        checkpoints.save(done, whole.params, (whole._replace(params=()), members), meta, smoothed_loss)
 
     trace = Trace(experiment.profile_steps, run.path, start)
     if trace.missed:
         say(trace.missed)
-    following = follow(run, config, experiment, start, seconds) if is_main() else nullcontext()
+    following = follow(run, config, experiment, start, meta["seconds"]) if is_main() else nullcontext()
     with following as progress, catch_interruption() as interruption, closing(trace):
         asked_to_stop = CommonSignal(interruption, parallel)
         for done in range(start + 1, experiment.steps + 1):
@@ -234,15 +200,7 @@ def _meta_train(
     state = fetch_replicated(running.state)
     if skipped := int(state.skipped):
         say(f"{skipped} of {experiment.steps} meta-gradients were not finite and were skipped")
-    return state.params, seconds
-
-
-def _outcome(run: RunDirectory, evaluations: dict[str, Any]) -> dict[str, float]:
-    """The values of `compared_by`, as far as there are any."""
-    logged = read_metrics(run.metrics)[-1:]
-    values = [entry[name] for entry in logged for name in ("loss", "accuracy")] or [None, None]
-    values += [evaluation["cumulative_accuracy"]["mean"] for evaluation in evaluations.values()]
-    return {tag: value for tag, value in zip(compared_by(evaluations), values, strict=True) if value is not None}
+    return state.params, meta
 
 
 def _stop_if_stuck(experiment: Experiment, in_row: int, done: int, checkpoints: Checkpoints) -> None:

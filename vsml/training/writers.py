@@ -25,9 +25,9 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import api_pb2, event_pb2, plugin_hparams_pb2, summary_pb2
 from tensorboardX.summary import Summary
 
-from vsml.analysis.results import read_metrics
 from vsml.evaluation.base import Evaluation
-from vsml.training.files import without_non_finite, write_whole, writing
+from vsml.runs.files import without_non_finite, write_whole, writing
+from vsml.runs.results import read_metrics
 
 HPARAMS_PLUGIN = "hparams"
 META_TRAIN, META_TEST = "meta_train", "meta_test"

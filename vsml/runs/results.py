@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from vsml.errors import UserError
+from vsml.runs import names
 
-SWEEP, POINT, FAILURE = "sweep.json", "point.json", "failure.txt"
 SEED = "SEED"
 Status = Literal["finished", "failed", "unfinished", "not started"]
 
@@ -41,29 +41,29 @@ class Run:
     def failure(self) -> str:
         """Why it failed, or nothing."""
         try:
-            return (self.path / FAILURE).read_text().strip()
+            return (self.path / names.FAILURE).read_text().strip()
         except OSError:
             return ""
 
     @property
     def config(self) -> dict[str, Any] | None:
         """The content of `config.json`."""
-        return _read_json(self.path / "config.json")
+        return _read_json(self.path / names.CONFIG_JSON)
 
     @property
     def summary(self) -> dict[str, Any] | None:
         """The content of `summary.json`: there when the run has come to its end."""
-        return _read_json(self.path / "summary.json")
+        return _read_json(self.path / names.SUMMARY)
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """The entries of `metrics.jsonl`."""
-        return read_metrics(self.path / "metrics.jsonl")
+        return read_metrics(self.path / names.METRICS)
 
     def curves(self, evaluation: str) -> dict[str, np.ndarray]:
         """The curves [lifetimes, T] of an evaluation."""
         try:
-            with np.load(self.path / "evaluations" / f"{evaluation}.npz") as file:
+            with np.load(self.path / names.EVALUATIONS / f"{evaluation}.npz") as file:
                 return {name: file[name] for name in file.files}
         except (OSError, ValueError):
             return {}
@@ -97,11 +97,14 @@ class Results:
 
 def read_results(path: Path) -> Results:
     """Reads a run or a sweep directory. Raises `UserError` where it is neither."""
-    sweep = _read_json(path / SWEEP)
+    sweep = _read_json(path / names.SWEEP)
     if sweep is None:
         run = Run(path, path.absolute().name)
         if run.config is None:
-            raise UserError(f"{path}: neither {SWEEP} nor config.json is in it, so it is no sweep and no run: check it")
+            raise UserError(
+                f"{path}: neither {names.SWEEP} nor {names.CONFIG_JSON} is in it, so it is no sweep and no run: check "
+                "it"
+            )
         return Results(path, run.name, (run,))
     seeds = next((axis["name"] for axis in sweep["axes"] if axis["key"] == SEED), "")
     runs = tuple(Run(path / p["name"], p["name"], p["labels"], p["steps"]) for p in sweep["points"])

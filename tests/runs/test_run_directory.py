@@ -12,11 +12,12 @@ from runs import NO_EVALUATORS, TINY, assert_equal, call, final_state, metrics, 
 
 from vsml import __version__
 from vsml import config as configs
+from vsml.cli import show
 from vsml.errors import UserError
-from vsml.training.files import without_non_finite, write_whole
+from vsml.runs.directory import RunDirectory, differences
+from vsml.runs.files import without_non_finite, write_whole
+from vsml.runs.results import Run
 from vsml.training.meta_step import init_state
-from vsml.training.run_directory import RunDirectory, differences
-from vsml.training.trainer import show
 
 ARGUMENTS = ("STEPS=4", "train.log_every=2", "train.plot_every=2", "train.checkpoint_every=1")
 SCORE = {"mean", "std", "interval95"}
@@ -192,6 +193,12 @@ def config(*overrides: str) -> configs.Config:
             ["train.evaluators[0].seed: 0 -> 7", "train.evaluators[1].seed: 0 -> 7"],
             [],
         ),
+        (("meta_optimizers.BPTT.chunk=2",), ["train.meta_optimizer.chunk: None -> 2"], []),
+        (("meta_optimizers.BPTT.segment=2",), ["train.meta_optimizer.segment: None -> 2"], []),
+        (("train.parallel=shard_map",), ["train.parallel: 'pmap' -> 'shard_map'"], []),
+        (("meta_optimizers.BPTT.clip=2.0",), [], ["train.meta_optimizer.clip: 1.0 -> 2.0"]),
+        (("train.start_from=runs/other@300",), [], ["train.start_from: None -> 'runs/other@300'"]),
+        (("train.precision=bfloat16",), [], ["train.precision: 'float32' -> 'bfloat16'"]),
         (("SEED=7",), [], ["train.seed: 0 -> 7"]),
         (("STEPS=8", "POPULATION=8"), ["train.steps: 10 -> 8"], ["train.population: 4 -> 8"]),
     ],
@@ -207,6 +214,30 @@ def test_only_a_schedule_follows_the_steps():
     assert [line.rpartition(": ")[2] for line in followed] == ["10 -> 20", "10 -> 20"]
     saved = config("cells.LSTM.size=10").json
     assert differences(saved, config("STEPS=20", "cells.LSTM.size=20"))[1] == ["train.learner.cell.size: 10 -> 20"]
+
+
+MARKED = """
+from dataclasses import dataclass, field
+from vsml.cells import LSTM
+from vsml.fields import MAY_CHANGE
+
+@dataclass(frozen=True)
+class Blocked(LSTM):
+    block: int = field(default=8, metadata=MAY_CHANGE)
+    blocks: int = 8
+"""
+
+
+def test_a_part_of_ones_own_marks_its_fields(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "marked_cells.py").write_text(MARKED)
+    (tmp_path / "blocked.gin").write_text("import marked_cells\nCELL = @cells.Blocked()\n")
+    saved = config("blocked.gin").json
+    changed = config("blocked.gin", "cells.Blocked.block=4", "cells.Blocked.blocks=4", "cells.Blocked.size=5")
+    assert differences(saved, changed) == (
+        ["train.learner.cell.block: 8 -> 4"],
+        ["train.learner.cell.size: 16 -> 5", "train.learner.cell.blocks: 8 -> 4"],
+    )
 
 
 def test_an_infinite_setting_survives_the_json(tmp_path: Path):
@@ -228,9 +259,9 @@ def test_a_damaged_config_is_named(tmp_path: Path, content: str):
 
 
 def test_a_summary_that_is_not_whole_is_none(tmp_path: Path):
-    assert RunDirectory(tmp_path).read_summary() is None
+    assert Run(tmp_path, "run").summary is None
     (tmp_path / "summary.json").write_text('{"recipe"')
-    assert RunDirectory(tmp_path).read_summary() is None
+    assert Run(tmp_path, "run").summary is None
 
 
 def test_what_is_not_finite_is_null(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Where a run lives: everything needed to rerun, resume, compare and plot it.
+"""Writing a run directory: everything needed to rerun, resume, compare and plot a run.
 
 config.gin  operative_config.gin  config.json  environment.json  summary.json  metrics.jsonl
 checkpoints/  train/  eval/  evaluations/*.npz
@@ -21,17 +21,12 @@ from typing import Any
 import jax
 
 from vsml import __version__
-from vsml.analysis.results import POINT
 from vsml.config import Config
 from vsml.errors import UserError
-from vsml.training.files import without_non_finite, write_whole
+from vsml.fields import FOLLOWS_STEPS, MAY_CHANGE
+from vsml.runs import names
+from vsml.runs.files import without_non_finite, write_whole
 
-MAY_CHANGE = ("train.steps", "train.log_every", "train.plot_every", "train.checkpoint_every", "train.max_non_finite")
-"""Settings of length and cadence, that a resumed run may have changed."""
-MAY_CHANGE_BELOW = ("train.evaluators", "train.profile_steps")
-"""Lists that do not touch the numbers of meta-training."""
-SCHEDULES = "train.optimizer."
-"""Where a value may follow the number of steps."""
 PACKAGES = ("jax", "jaxlib", "optax", "orbax-checkpoint", "gin-config", "numpy")
 
 
@@ -40,12 +35,12 @@ class RunDirectory:
 
     def __init__(self, path: Path):
         self.path = path.absolute()
-        self.config_gin = self.path / "config.gin"
-        self.config_json = self.path / "config.json"
-        self.summary_json = self.path / "summary.json"
-        self.metrics = self.path / "metrics.jsonl"
-        self.checkpoints = self.path / "checkpoints"
-        self.evaluations = self.path / "evaluations"
+        self.config_gin = self.path / names.CONFIG_GIN
+        self.config_json = self.path / names.CONFIG_JSON
+        self.summary_json = self.path / names.SUMMARY
+        self.metrics = self.path / names.METRICS
+        self.checkpoints = self.path / names.CHECKPOINTS
+        self.evaluations = self.path / names.EVALUATIONS
 
     def create(self) -> None:
         """Makes the directory. Raises `UserError` where it cannot be written to."""
@@ -62,10 +57,17 @@ class RunDirectory:
 
     def write_config(self, config: Config) -> None:
         """Writes what the run is made of, and where it runs."""
-        self.write("config.gin", config.text)
-        self.write("operative_config.gin", config.operative)
-        self.write_json("config.json", config.json)
-        self.write_json("environment.json", environment())
+        self.write(names.CONFIG_GIN, config.text)
+        self.write(names.OPERATIVE_CONFIG, config.operative)
+        self.write_json(names.CONFIG_JSON, config.json)
+        self.write_json(names.ENVIRONMENT, environment())
+
+    def read(self, name: str) -> str:
+        """The text of a file. Raises `UserError` where it cannot be read."""
+        try:
+            return (self.path / name).read_text()
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.path / name}: cannot be read ({error}): restore it") from None
 
     def saved_config(self) -> dict[str, Any]:
         """The content of `config.json`. Raises `UserError` where this is no run directory."""
@@ -81,17 +83,10 @@ class RunDirectory:
             ) from error
         return config
 
-    def read_summary(self) -> dict[str, Any] | None:
-        """The content of `summary.json`, None where the run has not come to its end."""
-        try:
-            return json.loads(self.summary_json.read_text())
-        except (OSError, ValueError):
-            return None
-
     def hyperparameters(self, config: Config) -> dict[str, Any]:
         """What TensorBoard tells runs apart by: in a sweep the row it wrote, one schema for all, else the macros."""
         try:
-            return json.loads((self.path / POINT).read_text())["hyperparameters"]
+            return json.loads((self.path / names.POINT).read_text())["hyperparameters"]
         except (OSError, ValueError):
             return hyperparameters(config)
 
@@ -108,16 +103,15 @@ def differences(saved: Mapping[str, Any], config: Config) -> tuple[list[str], li
     """How a config differs from the one a run was started with.
 
     Returns:
-      One line per difference: first those that a resumed run may have (length and cadence, and what is measured
-      afterwards), then those that make it another experiment. The length of a schedule that follows the number of steps
-      is of the first kind.
+      One line per difference: first those that a resumed run may have, by the marks of `vsml.fields`, then those that
+      make it another experiment.
     """
     found = [(key, old, new) for key, new, old in config.differences(saved)]
     lengths = next(((old, new) for key, old, new in found if key == "train.steps"), None)
     allowed, refused = [], []
     for key, old, new in found:
-        follows = (old, new) == lengths and key.startswith(SCHEDULES)
-        harmless = key in MAY_CHANGE or key.startswith(MAY_CHANGE_BELOW) or follows
+        mark = config.mark(key)
+        harmless = mark == MAY_CHANGE or (mark == FOLLOWS_STEPS and (old, new) == lengths)
         (allowed if harmless else refused).append(f"{key}: {old!r} -> {new!r}")
     return allowed, refused
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import logging
 import shutil
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +17,11 @@ import numpy as np
 import pytest
 
 from vsml.errors import UserError
-from vsml.training.checkpoints import Checkpoints, best_of
+from vsml.runs.checkpoints import Checkpoints
+from vsml.runs.saved import best_of, find_step
 from vsml.training.parallel import Parallel
+
+SAVED_AS = r"params\.w is saved as float32\[2, 3\], the learner wants"
 
 
 class State(NamedTuple):
@@ -65,13 +71,22 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("saved")
     checkpoints = Checkpoints(directory)
     for step, loss in ((1, 0.5), (2, 2.0), (3, 1.0)):
-        checkpoints.save(step, state(step), {"seconds": step + 0.25}, loss)
+        save(checkpoints, step, state(step), {"seconds": step + 0.25}, loss)
     checkpoints.close()
     return directory
 
 
+def save(checkpoints: Checkpoints, step: int, whole: State, meta: dict[str, Any], loss: float) -> None:
+    checkpoints.save(step, whole.params, whole._replace(params=()), meta, loss)
+
+
+def restore(checkpoints: Checkpoints, step: int, like: State) -> tuple[State, dict[str, Any]]:
+    params, rest, meta = checkpoints.restore(step, like.params, like._replace(params=()))
+    return rest._replace(params=params), meta
+
+
 def save_and_wait(checkpoints: Checkpoints, step: int) -> None:
-    checkpoints.save(step, state(step), {}, 1.0)
+    save(checkpoints, step, state(step), {}, 1.0)
     checkpoints.wait()
 
 
@@ -81,7 +96,7 @@ def steps(directory: Path) -> list[int]:
 
 def test_what_was_saved_comes_back(saved, opened):
     checkpoints = opened(saved, read_only=True)
-    restored, meta = checkpoints.restore(2, state())
+    restored, meta = restore(checkpoints, 2, state())
     assert_same(restored, state(2))
     assert meta == {"seconds": 2.25, "loss": 2.0}
 
@@ -89,9 +104,9 @@ def test_what_was_saved_comes_back(saved, opened):
 def test_newest_and_best_are_found_by_name_and_any_by_number(saved, opened):
     checkpoints = opened(saved, read_only=True)
     assert (checkpoints.newest(), checkpoints.best()) == (3, 1)
-    assert [checkpoints.find(which) for which in ("newest", "best", 2)] == [3, 1, 2]
+    assert [find_step(saved, which) for which in ("newest", "best", 2)] == [3, 1, 2]
     with pytest.raises(UserError, match=r"no checkpoint '7'; kept are 1, 2, 3"):
-        checkpoints.find(7)
+        find_step(saved, 7)
 
 
 def test_there_may_be_none_yet(tmp_path, opened):
@@ -99,7 +114,7 @@ def test_there_may_be_none_yet(tmp_path, opened):
     assert (checkpoints.newest(), checkpoints.best()) == (None, None)
     for which in ("newest", "best", 0):
         with pytest.raises(UserError, match="there is none yet: train first"):
-            checkpoints.find(which)
+            find_step(tmp_path, which)
 
 
 def test_the_newest_two_and_the_best_are_kept_over_all_processes(tmp_path, opened):
@@ -107,7 +122,7 @@ def test_the_newest_two_and_the_best_are_kept_over_all_processes(tmp_path, opene
         first = max(steps(tmp_path), default=0) + 1
         checkpoints = opened(tmp_path)
         for step, loss in enumerate(losses, first):
-            checkpoints.save(step, {"a": jnp.zeros(2)}, {}, loss)
+            checkpoints.save(step, {"a": jnp.zeros(2)}, {"b": jnp.zeros(3)}, {}, loss)
         checkpoints.wait()
         return steps(tmp_path)
 
@@ -129,28 +144,34 @@ def test_no_number_is_never_the_best():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"params": {"w": jnp.zeros((2, 3), jnp.bfloat16), "b": jnp.zeros(3)}}, r"params\.w was float32\[2, 3\], now"),
-        ({"params": {"w": jnp.zeros((2, 3), jnp.int32), "b": jnp.zeros(3)}}, r"now it is int32\[2, 3\]"),
-        ({"params": {"w": jnp.zeros((2, 4)), "b": jnp.zeros(3)}}, r"now it is float32\[2, 4\]"),
+        (
+            {"params": {"w": jnp.zeros((2, 3), jnp.bfloat16), "b": jnp.zeros(3)}},
+            r"params\.w is saved as float32\[2, 3\], the learner wants bfloat16\[2, 3\]",
+        ),
+        ({"params": {"w": jnp.zeros((2, 3), jnp.int32), "b": jnp.zeros(3)}}, rf"{SAVED_AS} int32\[2, 3\]"),
+        (
+            {"params": {"w": jnp.zeros((2, 4)), "b": jnp.zeros(3)}},
+            rf"{SAVED_AS} float32\[2, 4\]",
+        ),
         ({"step": jnp.float32(0)}, r"step was int32\[\], now it is float32\[\]"),
         ({"key": jax.random.split(jax.random.key(0), 5)}, r"key was uint32\[4, 2\], now it is uint32\[5, 2\]"),
-        ({"params": {"w": jnp.zeros((2, 3))}}, r"params\.b is not wanted"),
+        ({"params": {"w": jnp.zeros((2, 3))}}, r"params\.b is saved as float32\[3\], the learner wants nothing"),
         ({"accumulators": jnp.zeros(2)}, "accumulators is missing"),
     ],
 )
 def test_another_form_is_refused_by_a_freshly_opened_directory(saved, opened, change, message):
     """Orbax would cast silently, and does not know the types of what another process wrote until it has read it."""
     with pytest.raises(UserError, match=message) as refused:
-        opened(saved, read_only=True).restore(3, state()._replace(**change))
+        restore(opened(saved, read_only=True), 3, state()._replace(**change))
     assert "\n" not in str(refused.value)
 
 
 def test_a_cast_is_refused_by_a_directory_that_has_been_read_from(saved, opened):
     checkpoints = opened(saved, read_only=True)
-    checkpoints.restore(3, state())
+    restore(checkpoints, 3, state())
     with pytest.raises(UserError, match="step was int32"):
-        checkpoints.restore(3, state()._replace(step=jnp.float32(0)))
-    assert_same(checkpoints.restore(3, state())[0], state(3))
+        restore(checkpoints, 3, state()._replace(step=jnp.float32(0)))
+    assert_same(restore(checkpoints, 3, state())[0], state(3))
 
 
 @pytest.mark.parametrize("saved_on", [1, 4])
@@ -162,28 +183,31 @@ def test_other_devices_may_restore(tmp_path, opened, saved_on, devices):
         return whole._replace(accumulators=parallel.spread(jnp.arange(8.0).reshape(4, 2)))
 
     checkpoints = opened(tmp_path)
-    checkpoints.save(1, placed(saved_on), {}, 1.0)
+    save(checkpoints, 1, placed(saved_on), {}, 1.0)
     checkpoints.wait()
     like = placed(devices)
     form = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like)
-    restored, _ = opened(tmp_path, read_only=True).restore(1, form)
+    restored, _ = restore(opened(tmp_path, read_only=True), 1, form)
     assert_same(restored, like)
-    for one, other in zip(jax.tree.leaves(restored), jax.tree.leaves(like), strict=True):
+    rest = (restored._replace(params=()), like._replace(params=()))
+    for one, other in zip(*map(jax.tree.leaves, rest), strict=True):
         assert one.sharding.is_equivalent_to(other.sharding, one.ndim)
 
 
-@pytest.mark.parametrize("name", ["meta/metadata", "state/_METADATA", "state/manifest.ocdbt", "state/d/*"])
+@pytest.mark.parametrize(
+    "name", ["meta/metadata", "params/params.npz", "state/_METADATA", "state/manifest.ocdbt", "state/d/*"]
+)
 def test_a_damaged_checkpoint_is_one_line_and_the_others_are_good(saved, opened, tmp_path, capfd, name):
     directory = Path(shutil.copytree(saved, tmp_path / "copy"))
     (damaged,) = (directory / "3").glob(name)
     damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
     checkpoints = opened(directory)
     with pytest.raises(UserError, match=r"/3: this checkpoint cannot be restored \(.+\): .*damaged") as refused:
-        checkpoints.restore(3, state())
+        restore(checkpoints, 3, state())
     assert "\n" not in str(refused.value)
     assert capfd.readouterr().err == ""
     assert checkpoints.best() == 1
-    assert_same(checkpoints.restore(2, state())[0], state(2))
+    assert_same(restore(checkpoints, 2, state())[0], state(2))
 
 
 def test_a_damaged_best_is_no_longer_the_best(saved, opened, tmp_path):
@@ -199,7 +223,7 @@ def test_half_a_checkpoint_is_no_checkpoint(saved, opened, tmp_path):
     assert opened(directory, read_only=True).newest() == 2
     checkpoints = opened(directory)
     assert checkpoints.newest() == 2
-    checkpoints.save(3, state(3), {}, 1.0)
+    save(checkpoints, 3, state(3), {}, 1.0)
     checkpoints.wait()
     assert steps(directory) == [1, 2, 3]
 
@@ -207,7 +231,7 @@ def test_half_a_checkpoint_is_no_checkpoint(saved, opened, tmp_path):
 @pytest.mark.parametrize("when", ["save", "wait_until_finished"])
 def test_a_full_disk_is_named_with_what_is_intact(tmp_path, opened, monkeypatch, when):
     checkpoints = opened(tmp_path)
-    checkpoints.save(1, state(1), {}, 1.0)
+    save(checkpoints, 1, state(1), {}, 1.0)
     checkpoints.wait()
 
     def full(*_: Any, **__: Any) -> None:
@@ -217,7 +241,7 @@ def test_a_full_disk_is_named_with_what_is_intact(tmp_path, opened, monkeypatch,
         patch.setattr(checkpoints._manager, when, full)
         with pytest.raises(UserError, match=r"\(the disk is full\); the one of step 1 is intact: free space"):
             save_and_wait(checkpoints, 2)
-    assert_same(opened(tmp_path, read_only=True).restore(1, state())[0], state(1))
+    assert_same(restore(opened(tmp_path, read_only=True), 1, state())[0], state(1))
 
 
 def test_a_failure_before_the_first_checkpoint_says_so(tmp_path, opened, monkeypatch):
@@ -228,11 +252,79 @@ def test_a_failure_before_the_first_checkpoint_says_so(tmp_path, opened, monkeyp
 
     monkeypatch.setattr(checkpoints._manager, "save", broken)
     with pytest.raises(UserError, match=r"\(INTERNAL: something of several lines\); no checkpoint had been written"):
-        checkpoints.save(1, state(), {}, 1.0)
+        save(checkpoints, 1, state(), {}, 1.0)
 
 
 def test_reading_alone_changes_nothing(saved, opened):
     before = sorted((path, path.stat().st_mtime_ns) for path in saved.rglob("*"))
     checkpoints = opened(saved, read_only=True)
-    checkpoints.restore(checkpoints.find("best"), state())
+    restore(checkpoints, find_step(saved, "best"), state())
     assert sorted((path, path.stat().st_mtime_ns) for path in saved.rglob("*")) == before
+
+
+# What is changed for the whole process while Orbax works.
+
+
+class Process(NamedTuple):
+    """What `Checkpoints` changes of it."""
+
+    levels: list[int]
+    hook: Any
+    filters: list[Any]
+
+    @classmethod
+    def now(cls) -> Process:
+        levels = [logging.getLogger(name).level for name in ("absl", "asyncio")]
+        return cls(levels, sys.unraisablehook, list(warnings.filters))
+
+
+def test_loggers_warnings_and_hooks_are_as_before_when_the_last_directory_is_closed(tmp_path: Path):
+    before = Process.now()
+    first, second = Checkpoints(tmp_path / "first"), Checkpoints(tmp_path / "second")
+    during = Process.now()
+    assert during.levels == [logging.CRITICAL] * 2
+    assert during.hook is not before.hook
+    assert len(during.filters) == len(before.filters) + 1
+    first.close()
+    assert Process.now() == during
+    second.close()
+    assert Process.now() == before
+
+
+def test_so_they_are_after_failures(tmp_path: Path, saved: Path, monkeypatch: pytest.MonkeyPatch):
+    before = Process.now()
+    checkpoints = Checkpoints(tmp_path / "copy")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for method in ("save", "wait_until_finished", "restore", "close"):
+        monkeypatch.setattr(checkpoints._manager, method, full)
+    for attempt in (lambda: save_and_wait(checkpoints, 1), checkpoints.wait, lambda: restore(checkpoints, 1, state())):
+        with pytest.raises(UserError):
+            attempt()
+    monkeypatch.undo()
+    monkeypatch.setattr(checkpoints._manager, "close", full)
+    with pytest.raises(UserError, match="the disk is full"):
+        checkpoints.close()
+    assert Process.now() == before
+    monkeypatch.undo()
+    checkpoints._manager.close()
+
+
+def test_so_they_are_where_it_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    before = Process.now()
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        Checkpoints(tmp_path / "file" / "checkpoints")
+    assert Process.now() == before
+
+
+def test_a_filter_and_a_hook_of_somebody_else_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+        before = Process.now()
+        checkpoints = Checkpoints(tmp_path)
+        monkeypatch.setattr(sys, "unraisablehook", print)
+        checkpoints.close()
+        assert Process.now() == before._replace(hook=print)

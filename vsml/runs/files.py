@@ -24,13 +24,13 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file so that it is there whole or not at all, whenever the process ends. Raises `UserError`."""
     part = path.with_name(f".{path.name}.part")
     with writing(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(text)
+            part.write_bytes(content.encode() if isinstance(content, str) else content)
             os.replace(part, path)
         except OSError:
             with suppress(OSError):

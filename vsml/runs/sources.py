@@ -1,0 +1,86 @@
+"""V_M for whoever goes on from it: of a run, of one of its checkpoints, or of an exported file. Orbax is not needed.
+
+    RUN_DIR  RUN_DIR@300  RUN_DIR@best  FILE.npz
+
+What comes with the numbers (`MetaParameters.about`): the text of the config that rebuilds the learner, the recipe, the
+step, the shapes of the tasks it was trained on, the seconds that took, and versions.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from vsml.errors import UserError
+from vsml.runs import names
+from vsml.runs.directory import RunDirectory
+from vsml.runs.files import write_whole
+from vsml.runs.meta_parameters import MetaParameters
+from vsml.runs.saved import Which, find_step, read_meta, read_params
+
+OF_CHECKPOINT = ("specs", "seconds", "started_from")
+"""What is taken over from the meta data of a checkpoint."""
+
+
+def of_run(directory: Path, which: Which = "newest") -> MetaParameters:
+    """The meta-parameters of a run directory. Raises `UserError` where there is no such run or checkpoint."""
+    run = RunDirectory(directory)
+    recipe = run.saved_config()["recipe"]
+    step = find_step(run.checkpoints, which)
+    meta = read_meta(run.checkpoints, step)
+    about = {
+        "recipe": recipe,
+        "step": step,
+        "config": run.read(names.CONFIG_GIN),
+        "versions": _versions(run),
+        **{key: meta.get(key) for key in OF_CHECKPOINT},
+    }
+    return MetaParameters(read_params(run.checkpoints, step).arrays, about)
+
+
+def of_file(path: Path) -> MetaParameters:
+    """The meta-parameters of an exported file. Raises `UserError` where it is damaged or none."""
+    try:
+        found = MetaParameters.read(path)
+        if missing := [key for key in ("recipe", "step", "config", *OF_CHECKPOINT) if key not in found.about]:
+            raise ValueError(f"it has no {missing[0]}")
+    except ValueError as error:
+        raise UserError(
+            f"{path}: this is no file of meta-parameters, or it is damaged ({error}): `vsml export RUN_DIR FILE` "
+            "writes one"
+        ) from None
+    return found
+
+
+def of(source: str) -> MetaParameters:
+    """The meta-parameters that `train.start_from` names. Raises `UserError` where there are none."""
+    found = None if Path(source).exists() else re.fullmatch(r"(.+)@(newest|best|\d+)", source)
+    path = Path(found[1] if found else source)
+    if path.is_dir():
+        which = found[2] if found else "newest"
+        return of_run(path, int(which) if which.isdecimal() else which)  # pyright: ignore[reportArgumentType]
+    if not path.is_file():
+        raise UserError(
+            f"train.start_from: there is no {path} (relative to the working directory): name a run directory, a "
+            "checkpoint of one as RUN_DIR@300 or RUN_DIR@best, or a file of `vsml export`"
+        )
+    return of_file(path)
+
+
+def export(directory: Path, path: Path, which: Which = "newest") -> MetaParameters:
+    """Writes the meta-parameters of a run as one file, whole or not at all. Raises `UserError` where that fails."""
+    if path.suffix != names.EXPORTED:
+        raise UserError(f"{path}: exported meta-parameters are a numpy file: let its name end in {names.EXPORTED}")
+    found = of_run(directory, which)
+    write_whole(path, found.to_bytes())
+    return found
+
+
+def _versions(run: RunDirectory) -> dict[str, Any]:
+    try:
+        saved = json.loads(run.read(names.ENVIRONMENT))
+        return {"vsml": saved["vsml"], "python": saved["python"], **saved["packages"]}
+    except (UserError, ValueError, KeyError, TypeError):
+        return {}
