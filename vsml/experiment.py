@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -45,6 +46,8 @@ class Experiment:
       log_every: meta-steps between two entries of `metrics.jsonl` and TensorBoard.
       plot_every: meta-steps between two learning-curve images and histograms of V_M in TensorBoard.
       checkpoint_every: meta-steps between two checkpoints.
+      evaluate_every: meta-steps between two evaluations of V_M as it is by then, which change nothing of the run; None
+        for none before the end.
       max_non_finite: meta-training stops after this many non-finite meta-gradients in a row; until then each is
         skipped.
     """
@@ -63,12 +66,15 @@ class Experiment:
     log_every: int = 10
     plot_every: int = 100
     checkpoint_every: int = 100
+    evaluate_every: int | None = None
     max_non_finite: int = 20
 
     def __post_init__(self) -> None:
         for name in ("steps", "population", "log_every", "plot_every", "checkpoint_every", "max_non_finite"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name} is {getattr(self, name)}: set it to 1 or more")
+        if self.evaluate_every is not None and self.evaluate_every < 1:
+            raise UserError(f"train.evaluate_every is {self.evaluate_every}: set it to 1 or more, or to None for never")
         if isinstance(self.meta_optimizer, Truncated) and not isinstance(self.objective, LinearObjective):
             raise UserError(
                 f"meta_optimizers.{type(self.meta_optimizer).__name__} cuts lifetimes into windows, but the loss of "
@@ -76,6 +82,8 @@ class Experiment:
             )
         names = [evaluator.name for evaluator in self.evaluators]
         for name in names:
+            if not re.fullmatch(r"[\w-]+", name):
+                raise UserError(f"an evaluator's name is '{name}', but it names a file: use letters, digits, '_', '-'")
             if names.count(name) > 1:
                 raise UserError(f"two evaluators are named '{name}': give each its own name")
         _ = self.shares

@@ -12,11 +12,16 @@ from tqdm import tqdm
 
 from vsml.config import Config
 from vsml.experiment import Experiment
-from vsml.training.meta_step import ACCURACY_CURVE
+from vsml.metrics import of_the_objective, title
+from vsml.training.interim import InterimEvaluations
 from vsml.training.parallel import Parallel
 from vsml.training.run_directory import RunDirectory
 from vsml.training.writers import MetricsFile, TensorBoard
 from vsml.types import Metrics, Params
+
+
+SHOWN_METRICS = 3
+"""In the progress bar, which is one line."""
 
 
 class Progress:
@@ -27,39 +32,55 @@ class Progress:
         experiment: Experiment,
         parallel: Parallel,
         writers: tuple[MetricsFile, TensorBoard, tqdm],
+        interim: InterimEvaluations,
         start: int,
         seconds: float,
     ):
         """Goes on after `start` meta-steps, which took `seconds`; use `follow`."""
-        self._experiment, self._parallel = experiment, parallel
+        self._experiment, self._parallel, self._interim = experiment, parallel, interim
         self._metrics_file, self.board, self._bar = writers
         self._started = time.monotonic() - seconds
         self._logged_at, self._logged_step = time.monotonic(), start
+        self.evaluating_seconds = 0.0
 
     def tell(self, done: int, metrics: Metrics, params: Params) -> None:
         """Tells of a meta-step as far as its turn has come; metrics and parameters as a compiled step gives them."""
         self._bar.update()
         last = done == self._experiment.steps
-        if done % self._experiment.log_every == 0 or last:
-            self._log(done, metrics)
-        if done % self._experiment.plot_every == 0 or last:
-            fetch = self._parallel.fetch
-            curves = {name: fetch(curve) for name, curve in metrics.items() if name.startswith(ACCURACY_CURVE)}
-            self.board.plots(done, curves, fetch(params))
+        log = done % self._experiment.log_every == 0 or last
+        plot = done % self._experiment.plot_every == 0 or last
+        if not (log or plot):
+            return
+        values = self._parallel.fetch(metrics)
+        if log:
+            self._log(done, {name: _number(value) for name, value in values.items() if value.ndim == 0})
+        if plot:
+            curves = {name: value for name, value in values.items() if value.ndim == 1}
+            self.board.plots(done, curves, self._parallel.fetch(params))
 
-    def _log(self, done: int, metrics: Metrics) -> None:
-        scalars = self._parallel.fetch({k: v for k, v in metrics.items() if not k.startswith(ACCURACY_CURVE)})
-        scalars = {name: _number(value) for name, value in scalars.items()}
+    def evaluate(self, done: int, params: Params) -> None:
+        """Evaluates the parameters of a compiled step if it is time to; this counts as no time of meta-training."""
+        if not self._interim.due(done):
+            return
+        params = self._parallel.fetch(params)
+        started = time.monotonic()
+        self._interim.run(done, params)
+        spent = time.monotonic() - started
+        self.evaluating_seconds += spent
+        self._started += spent
+        self._logged_at += spent
+        self._bar.start_t += spent
+        self._bar.last_print_t += spent
+
+    def _log(self, done: int, scalars: dict[str, float | int]) -> None:
         self._metrics_file.write(done, scalars)
         now = time.monotonic()
         rate = (done - self._logged_step) * self._experiment.population / (now - self._logged_at)
         self._logged_at, self._logged_step = now, done
         self.board.scalars(done, {**scalars, "lifetimes_per_second": rate, "seconds": now - self._started})
+        shown = [f"{title(name)} {scalars[name]:.3f}" for name in of_the_objective(scalars)[:SHOWN_METRICS]]
         skipped = f", {scalars['skipped']} non-finite steps skipped" if scalars["skipped"] else ""
-        self._bar.set_postfix_str(
-            f"loss {scalars['loss']:.3f} accuracy {scalars['accuracy']:.3f} {rate:.3g} lifetimes/s{skipped}",
-            refresh=False,
-        )
+        self._bar.set_postfix_str(f"{' '.join(shown)} {rate:.3g} lifetimes/s{skipped}", refresh=False)
 
 
 @contextmanager
@@ -69,11 +90,13 @@ def follow(
     """Opens what is written to, drops what came after the checkpoint of `start`, and closes it at the end."""
     with (
         closing(MetricsFile(run.metrics, resume_step=start)) as metrics_file,
+        closing(MetricsFile(run.interim, resume_step=start - 1)) as interim_file,  # at `start` it is made again
         closing(TensorBoard(run.path, resume_step=start)) as board,
         _progress_bar(start, experiment.steps) as bar,
     ):
-        board.config(config.text, run.hyperparameters(config), [evaluator.name for evaluator in experiment.evaluators])
-        yield Progress(experiment, parallel, (metrics_file, board, bar), start, seconds)
+        board.config(config.text, run.hyperparameters(config))
+        interim = InterimEvaluations(experiment, interim_file, board)
+        yield Progress(experiment, parallel, (metrics_file, board, bar), interim, start, seconds)
 
 
 def _progress_bar(start: int, steps: int) -> tqdm:

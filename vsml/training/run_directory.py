@@ -1,6 +1,6 @@
 """Where a run lives: everything needed to rerun, resume, compare and plot it.
 
-config.gin  operative_config.gin  config.json  environment.json  summary.json  metrics.jsonl
+config.gin  operative_config.gin  config.json  environment.json  summary.json  metrics.jsonl  evaluations.jsonl
 checkpoints/  train/  eval/  evaluations/*.npz
 """
 
@@ -26,7 +26,10 @@ from vsml.config import Config
 from vsml.errors import UserError
 from vsml.training.files import without_non_finite, write_whole
 
-MAY_CHANGE = ("train.steps", "train.log_every", "train.plot_every", "train.checkpoint_every", "train.max_non_finite")
+MAY_CHANGE = (
+    *("train.steps", "train.log_every", "train.plot_every", "train.checkpoint_every", "train.evaluate_every"),
+    "train.max_non_finite",
+)
 """Settings of length and cadence, that a resumed run may have changed."""
 MAY_CHANGE_BELOW = ("train.evaluators",)
 """Parts that do not touch meta-training."""
@@ -44,6 +47,7 @@ class RunDirectory:
         self.config_json = self.path / "config.json"
         self.summary_json = self.path / "summary.json"
         self.metrics = self.path / "metrics.jsonl"
+        self.interim = self.path / "evaluations.jsonl"
         self.checkpoints = self.path / "checkpoints"
         self.evaluations = self.path / "evaluations"
 

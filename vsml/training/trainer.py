@@ -127,8 +127,9 @@ def finish(
             board.evaluation(head["meta_steps"], evaluation)
             evaluations[evaluation.name] = evaluation.summary
             say(f"evaluated {evaluation.name} in {time.monotonic() - started:.0f} s")
-        board.config(config.text, run.hyperparameters(config), evaluations)
-        board.outcome(head["meta_steps"], _outcome(run, evaluations))
+        outcome = compared_by(read_metrics(run.metrics), evaluations)
+        board.config(config.text, run.hyperparameters(config), outcome)
+        board.outcome(head["meta_steps"], outcome)
     summary = {**head, "peak_memory_bytes": peak_memory(), "evaluations": evaluations}
     run.write_json("summary.json", summary)
     return summary
@@ -200,7 +201,7 @@ def _meta_train(
 
     def save(done: int, smoothed_loss: float) -> None:
         nonlocal best, seconds
-        seconds = time.monotonic() - started
+        seconds = time.monotonic() - started - (progress.evaluating_seconds if progress else 0)
         if smoothed_loss < best["loss"]:
             best = {"step": done, "loss": smoothed_loss}
         if progress:
@@ -212,6 +213,8 @@ def _meta_train(
     following = follow(run, config, experiment, parallel, start, seconds) if is_main() else nullcontext()
     with following as progress, catch_interruption() as interruption:
         asked_to_stop = CommonSignal(interruption, parallel)
+        if progress:
+            progress.evaluate(start, state.params)
         for done in range(start + 1, experiment.steps + 1):
             state, estimator, metrics = step(state, estimator, data)
             last = done == experiment.steps
@@ -224,19 +227,13 @@ def _meta_train(
                 save(done, float(parallel.fetch(metrics["smoothed_loss"])))
             if stop:
                 _leave(stop, done, experiment, run, checkpoints)
+            if progress:
+                progress.evaluate(done, state.params)
         checkpoints.wait()
     state = fetch_replicated(parallel.leave(state))
     if skipped := int(state.skipped):
         say(f"{skipped} of {experiment.steps} meta-gradients were not finite and were skipped")
     return state.params, seconds
-
-
-def _outcome(run: RunDirectory, evaluations: dict[str, Any]) -> dict[str, float]:
-    """The values of `compared_by`, as far as there are any."""
-    logged = read_metrics(run.metrics)[-1:]
-    values = [entry[name] for entry in logged for name in ("loss", "accuracy")] or [None, None]
-    values += [evaluation["cumulative_accuracy"]["mean"] for evaluation in evaluations.values()]
-    return {tag: value for tag, value in zip(compared_by(evaluations), values, strict=True) if value is not None}
 
 
 def _stop_if_stuck(experiment: Experiment, in_row: int, done: int, checkpoints: Checkpoints) -> None:
