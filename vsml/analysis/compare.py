@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from vsml.analysis.results import Run
-from vsml.analysis.tables import aligned, number
+from vsml.analysis.tables import NONE, aligned, number
 from vsml.config import ABSENT, leaves
 from vsml.errors import UserError
 from vsml.evaluation.summary import Summary
 from vsml.metrics import of_the_objective, title
 
-NONE = "-"
 SIZES = {
     "meta_steps": "meta-steps",
     "seconds": "seconds",
@@ -59,7 +58,8 @@ def _results(first: Run, second: Run) -> list[tuple[str, str, str]]:
     for name in dict.fromkeys(name for s in summaries for name in s.get("evaluations", {})):
         found = [Summary(name, s.get("evaluations", {}).get(name, {})) for s in summaries]
         titles = {score: measure.title for summary in reversed(found) for score, measure in summary.scores.items()}
-        rows += [(f"  {name}: {text}", *(_interval(s, score) for s in found)) for score, text in titles.items()]
+        for score, text in titles.items():
+            rows.append((f"  {name}: {text}", _interval(found[0], score), _interval(found[1], score)))
     return rows
 
 

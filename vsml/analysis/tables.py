@@ -63,14 +63,20 @@ def number(value: float, interval: float | None = None) -> str:
     """A value, with the half width of its interval: three decimals, or three digits of what is too large or small."""
     if not math.isfinite(value):
         return "not finite"
-    size = max(abs(value), abs(interval or 0))
-    form = ".3f" if size == 0 or 0.01 <= size < 10_000 else ".3g"
+    form = _form(value, interval)
     return f"{value:{form}}" + ("" if interval is None or not math.isfinite(interval) else f" ± {interval:{form}}")
+
+
+def _form(value: float, interval: float | None) -> str:
+    size = max(abs(value), abs(interval or 0))
+    return ".3f" if size == 0 or 0.01 <= size < 10_000 else ".3g"
 
 
 def _block(summaries: Sequence[Summary], with_std: bool) -> list[str]:
     """The lines of evaluations with the same scores: a head, then of each a title and its rows."""
-    blocks = [[(summary, "learned algorithm"), *((r, r.name) for r in summary.rivals.values())] for summary in summaries]
+    blocks = [
+        [(summary, "learned algorithm"), *((r, r.name) for r in summary.rivals.values())] for summary in summaries
+    ]
     rows = [row for block in blocks for row in block]
     measures = summaries[0].scores
     head = {name: textwrap.wrap(measure.title, NARROWEST) for name, measure in measures.items()}
@@ -97,7 +103,9 @@ def _mean(scored: Summary, name: str) -> str:
 
 def _std(scored: Summary, name: str) -> str:
     spread = scored.spread(name)
-    return NONE if spread is None else number(spread.std)
+    if spread is None or not math.isfinite(spread.std):
+        return NONE
+    return f"{spread.std:{_form(spread.mean, spread.interval95)}}"
 
 
 def _line(cells: tuple[str, ...], widths: list[int]) -> str:

@@ -93,4 +93,5 @@ class OnlineAccuracy(Evaluator):
 
     def interim(self) -> OnlineAccuracy:
         """Without baselines, on `interim_lifetimes`."""
-        return replace(self, baselines=None, lifetimes=self.interim_lifetimes or self.lifetimes)
+        lifetimes = min(self.lifetimes, self.interim_lifetimes or self.lifetimes)
+        return replace(self, baselines=None, lifetimes=lifetimes)

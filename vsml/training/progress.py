@@ -19,7 +19,6 @@ from vsml.training.run_directory import RunDirectory
 from vsml.training.writers import MetricsFile, TensorBoard
 from vsml.types import Metrics, Params
 
-
 SHOWN_METRICS = 3
 """In the progress bar, which is one line."""
 
@@ -90,12 +89,11 @@ def follow(
     """Opens what is written to, drops what came after the checkpoint of `start`, and closes it at the end."""
     with (
         closing(MetricsFile(run.metrics, resume_step=start)) as metrics_file,
-        closing(MetricsFile(run.interim, resume_step=start - 1)) as interim_file,  # at `start` it is made again
         closing(TensorBoard(run.path, resume_step=start)) as board,
+        closing(InterimEvaluations(experiment, run.interim, board, start)) as interim,
         _progress_bar(start, experiment.steps) as bar,
     ):
         board.config(config.text, run.hyperparameters(config))
-        interim = InterimEvaluations(experiment, interim_file, board)
         yield Progress(experiment, parallel, (metrics_file, board, bar), interim, start, seconds)
 
 

@@ -44,7 +44,9 @@ HISTOGRAM_BINS = np.concatenate([-_EDGES[::-1], [0], _EDGES])
 
 
 class MetricsFile:
-    """`metrics.jsonl` or `evaluations.jsonl`: one JSON object per line, flushed line by line; a number that is not finite is null.
+    """`metrics.jsonl` or `evaluations.jsonl`: one JSON object per line, flushed line by line.
+
+    A number that is not finite is null.
 
     Whatever cannot be written raises `UserError`.
     """
@@ -235,7 +237,9 @@ def _hparams(hyperparameters: Mapping[str, Any], metrics: Iterable[str] | None) 
             start.hparams[name].number_value = value
         else:
             start.hparams[name].string_value = str(value)
-    contents = {"_hparams_/session_start_info": plugin_hparams_pb2.HParamsPluginData(session_start_info=start, version=0)}
+    contents = {
+        "_hparams_/session_start_info": plugin_hparams_pb2.HParamsPluginData(session_start_info=start, version=0)
+    }
     if metrics is not None:
         experiment = api_pb2.Experiment(
             hparam_infos=[
