@@ -87,7 +87,11 @@ def test_an_evaluator_works_from_training_to_report(files: Path, capfd: pytest.C
     for index in ("0", "1"):
         outcome = call(capfd, "sweep", "my_sweep.gin", *swept, *TINY_TASKS, "STEPS=4", "--index", index)
         assert outcome.code == 0, outcome.err
+    outcome = call(capfd, "sweep", "my_sweep.gin", *swept, *TINY_TASKS, "STEPS=4")
+    assert "2 of 2 points are finished already" in outcome.err
     points = files / "runs" / "my_sweep"
+    assert call(capfd, "report", points).code == 0
+    assert "steps to halve" in (points / "report" / "report.md").read_text()
     first, second = points / "size=4", points / "size=5"
     assert json.loads((first / "summary.json").read_text())["evaluations"] == summary(run)["evaluations"]
     outcome = call(capfd, "compare", first, second)

@@ -11,7 +11,6 @@ import numpy as np
 
 from vsml.evaluation import Evaluation, Measure, Rival
 
-
 SHARE = Measure(limits=(0.0, 1.0), chance=0.1)
 
 

@@ -115,7 +115,7 @@ def read_results(path: Path) -> Results:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The entries of `metrics.jsonl` or its like, oldest first, as far as they are whole; none where there is no file."""
+    """The entries of `metrics.jsonl` or its like, oldest first, as far as they are whole; none without a file."""
     entries = []
     for line in path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else ():
         try:
