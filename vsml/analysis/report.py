@@ -137,7 +137,7 @@ def _evaluated(runs: Sequence[Run], name: str) -> list[Summary]:
     return [Summary(name, summary) for summary in summaries if summary]
 
 
-def _headline_of(summaries: Sequence[Summary], headline: str) -> list[float]:
+def _means(summaries: Sequence[Summary], headline: str) -> list[float]:
     """The mean of a score in each evaluation that has it."""
     return [spread.mean for summary in summaries if (spread := summary.spread(headline))]
 
@@ -196,8 +196,8 @@ def _learning_curves(results: Results, name: str, summary: Summary) -> list[Bloc
     pictures: list[Block] = []
     for curve in names:
         length = first[curve].shape[1]
-        examples = summary.facts.get("examples", 0)
-        batch = max(1, examples // length)
+        examples = summary.facts.get("examples")
+        batch = max(1, examples // length) if isinstance(examples, int) else 1
         found = {label: [c[curve] for c in runs if curve in c] for label, runs in saved.items()}
         alike = {label: [array for array in arrays if array.shape[1] == length] for label, arrays in found.items()}
         lines = {label: _curve(arrays, batch) for label, arrays in alike.items() if arrays}
@@ -240,8 +240,8 @@ def _meta_training(results: Results) -> list[Block]:
     if not logged:
         return []
     blocks = [Heading("Meta-training"), *_outcome(results), *_held_out(results)]
-    for metric in of_the_objective(next(iter(logged.values()))[0][0]):
-        lines = {label: _training_curve(runs, metric) for label, runs in logged.items()}
+    for metric in _metrics(logged):
+        lines = {label: _training_curve(runs, metric) for label, runs in logged.items() if metric in runs[0][-1]}
         shown = "objective (mean loss)" if metric == LOSS else title(metric)
         svg = plots.curves(lines, {}, ("meta-steps", shown))
         about_it = f"Meta-training: the {shown} over meta-steps, a running mean.{_about_bands(lines)}"
@@ -255,10 +255,10 @@ def _outcome(results: Results) -> list[Block]:
     ended = {label: [metrics for metrics in runs if metrics] for label, runs in ended.items() if any(runs)}
     if not ended:
         return []
-    metrics = of_the_objective(next(iter(ended.values()))[0][-1])
+    metrics = _metrics(ended)
     columns = []
     for metric in metrics:
-        values = {label: [_end(entries, metric) for entries in runs] for label, runs in ended.items()}
+        values = {label: [_end(e, metric) for e in runs if metric in e[-1]] for label, runs in ended.items()}
         columns.append(_column(values, lower_is_better=True if metric == LOSS else None))
     rows = [
         [
@@ -270,6 +270,11 @@ def _outcome(results: Results) -> list[Block]:
     ]
     note = "Means over the last tenth of the logged meta-steps. Mean over seeds ± Student's 95 % interval. " + NOTE_P
     return [Table(_header(results, list(map(title, metrics))), rows), Text(note)]
+
+
+def _metrics(logged: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> list[str]:
+    """What the objectives of any run measure; runs are entries of `metrics.jsonl`."""
+    return of_the_objective(dict.fromkeys(name for runs in logged.values() for run in runs for name in run[-1]))
 
 
 def _held_out(results: Results) -> list[Block]:
@@ -340,7 +345,7 @@ def _axes(results: Results) -> list[Block]:
         for axis in results.axes:
             by_label: dict[str, list[float]] = {}
             for run in results.runs:
-                if values := _headline_of(_evaluated([run], name), first.headline):
+                if values := _means(_evaluated([run], name), first.headline):
                     by_label.setdefault(run.labels[axis], []).extend(values)
             row.append((f"{name}, by {axis}", {label: estimate(values) for label, values in by_label.items()}))
         measure = first.scores[first.headline]
@@ -386,7 +391,7 @@ def _scale(results: Results) -> list[Block]:
                     value = estimate([_end(entries, metric) for entries in metrics])
                     panel.setdefault("meta-training", []).append((ratio, value))
             trained.add(headline)
-            panel.setdefault(name, []).append((ratio, estimate(_headline_of(found, headline))))
+            panel.setdefault(name, []).append((ratio, estimate(_means(found, headline))))
     if len({ratio for panel in lines.values() for line in panel.values() for ratio, _ in line}) < 2:
         return []
     blocks: list[Block] = [Heading("Sharing: |V_L| / |V_M|")]

@@ -99,7 +99,7 @@ class Evaluation:
                         f"{self.lifetimes or 'one or more'} lifetimes, as for '{self.headline}'"
                     )
         for facts in (self.facts, *(rival.facts for rival in self.rivals.values())):
-            if taken := sorted({*facts, *self.scores} & {*RESERVED} | {*facts} & {*self.scores}):
+            if taken := sorted(({*facts, *self.scores} & {*RESERVED}) | ({*facts} & {*self.scores})):
                 raise UserError(f"{who}: the name '{taken[0]}' is taken: give the score or fact another one")
             try:
                 json.dumps(facts)
@@ -186,7 +186,7 @@ class Evaluator(ABC):
     def interim(self) -> Evaluator | None:
         """What runs in its place during meta-training (`train.evaluate_every`): itself, something cheaper, or nothing.
 
-        It has the same name and scores. Rivals are not shown there.
+        It has the same name and scores; rivals, which do not depend on V_M, are best left out.
         """
         return self
 

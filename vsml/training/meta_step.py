@@ -155,7 +155,7 @@ def _report(experiment: Experiment, reports: Sequence[Metrics]) -> Metrics:
         _check_metrics(experiment, report)
     if len(reports) == 1:
         return dict(reports[0])
-    shared = [name for name, value in reports[0].items() if value.ndim == 0 and all(name in r for r in reports)]
+    shared = [name for name, value in reports[0].items() if jnp.ndim(value) == 0 and all(name in r for r in reports)]
     means = _mean_over_shares(experiment, [{name: report[name] for name in shared} for report in reports])
     named = {
         f"{metric}/{share.name}": value
@@ -170,10 +170,9 @@ def _check_metrics(experiment: Experiment, metrics: Metrics) -> None:
     if LOSS not in metrics:
         raise UserError(f"{objective} measures {', '.join(metrics) or 'nothing'}: add its `loss`")
     for name, value in metrics.items():
-        if value.ndim > (0 if name == LOSS else 1):
-            raise UserError(
-                f"{objective}: the metric '{name}' has the shape {list(value.shape)}: give a scalar, or a curve [T]"
-            )
+        if jnp.ndim(value) > (0 if name == LOSS else 1):
+            shape = list(jnp.shape(value))
+            raise UserError(f"{objective}: the metric '{name}' has the shape {shape}: give a scalar, or a curve [T]")
 
 
 def _choose(condition: Array, new: Any, old: Any) -> Any:
