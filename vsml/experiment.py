@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -41,6 +42,8 @@ class Experiment:
       log_every: meta-steps between two entries of `metrics.jsonl` and TensorBoard.
       plot_every: meta-steps between two learning-curve images and histograms of V_M in TensorBoard.
       checkpoint_every: meta-steps between two checkpoints.
+      evaluate_every: meta-steps between two evaluations of V_M as it is by then, which change nothing of the run; None
+        for none before the end.
       max_non_finite: meta-training stops after this many non-finite meta-gradients in a row; until then each is
         skipped.
       profile_steps: [first, last], counted from 1: these meta-steps are traced for TensorBoard's PROFILE tab (extra
@@ -62,6 +65,7 @@ class Experiment:
     log_every: int = field(default=10, metadata=MAY_CHANGE)
     plot_every: int = field(default=100, metadata=MAY_CHANGE)
     checkpoint_every: int = field(default=100, metadata=MAY_CHANGE)
+    evaluate_every: int | None = field(default=None, metadata=MAY_CHANGE)
     max_non_finite: int = field(default=20, metadata=MAY_CHANGE)
     profile_steps: tuple[int, int] | None = field(default=None, metadata=MAY_CHANGE)
 
@@ -69,6 +73,8 @@ class Experiment:
         for name in ("steps", "population", "log_every", "plot_every", "checkpoint_every", "max_non_finite"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name} is {getattr(self, name)}: set it to 1 or more")
+        if self.evaluate_every is not None and self.evaluate_every < 1:
+            raise UserError(f"train.evaluate_every is {self.evaluate_every}: set it to 1 or more, or to None for never")
         if self.profile_steps is not None:
             first, last = self.profile_steps
             if not 1 <= first <= last <= self.steps:
@@ -83,6 +89,8 @@ class Experiment:
             )
         names = [evaluator.name for evaluator in self.evaluators]
         for name in names:
+            if not re.fullmatch(r"[\w-]+", name):
+                raise UserError(f"an evaluator's name is '{name}', but it names a file: use letters, digits, '_', '-'")
             if names.count(name) > 1:
                 raise UserError(f"two evaluators are named '{name}': give each its own name")
         _ = self.shares

@@ -9,23 +9,36 @@ from typing import Any
 
 import numpy as np
 
+from vsml.evaluation import Evaluation, Measure, Rival
 
-def score(mean: float, interval: float = 0.01) -> dict[str, float]:
-    return {"mean": mean, "std": 0.02, "interval95": interval}
+SHARE = Measure(limits=(0.0, 1.0), chance=0.1)
+
+
+def around(mean: float, interval: float = 0.01) -> np.ndarray:
+    """Four values with that mean, whose 95 % interval has that half width: 3.18245 std / 2."""
+    return mean + interval * 2 / 3.182446 * np.sqrt(3) / 2 * np.array([-1, -1, 1, 1])
 
 
 def evaluation(accuracy: float, baselines: bool = True) -> dict[str, Any]:
-    rival = {"hidden": 160, "learning_rate": 0.04, "at_grid_edge": False}
-    rival |= {"cumulative_accuracy": score(0.7), "final_accuracy": score(0.8)}
-    return {
-        "examples": 40,
-        "lifetimes": 4,
-        "cumulative_accuracy": score(accuracy),
-        "final_accuracy": score(accuracy + 0.05),
-        "loss": score(1 - accuracy),
-        "chance": 0.1,
-        "baselines": {"best_sgd": rival, "best_adam": rival} if baselines else {},
-    }
+    def scores(mean: float) -> dict[str, np.ndarray]:
+        return {
+            "cumulative_accuracy": around(mean),
+            "final_accuracy": around(mean + 0.05),
+            "loss": around(1 - mean),
+        }
+
+    rivals = {f"best_{name}": Rival(f"best {name}", scores(0.7), {"hidden": 160}) for name in ("sgd", "adam")}
+    found = Evaluation(
+        "digits",
+        scores(accuracy),
+        headline="cumulative_accuracy",
+        rivals=rivals if baselines else {},
+        curves={"correct": np.zeros((4, 40))},
+        facts={"examples": 40, "chance": 0.1},
+        measures={"cumulative_accuracy": SHARE, "final_accuracy": SHARE, "correct": SHARE},
+        note="Made up.",
+    )
+    return found.summary
 
 
 def write_run(path: Path, accuracy: float | None, size: int = 4, seed: int = 0, steps: int = 30) -> None:
@@ -38,6 +51,8 @@ def write_run(path: Path, accuracy: float | None, size: int = 4, seed: int = 0, 
     ends = accuracy or 0.5
     entries = [{"step": k, "loss": 2.3 - ends * k / steps, "accuracy": ends * k / steps} for k in range(1, done + 1)]
     (path / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    interim = [{"step": k, "evaluations": {"digits": evaluation(ends * k / steps)}} for k in range(10, done, 10)]
+    (path / "evaluations.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in interim))
     if accuracy is None:
         return
     rng = np.random.default_rng(seed)

@@ -8,12 +8,14 @@ import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from runs import call
 from runs_on_disk import write_run, write_sweep
 
 from vsml.analysis.report import report
 from vsml.errors import UserError
+from vsml.evaluation import Evaluation
 from vsml.runs.results import read_results
 
 ACCURACIES = {
@@ -71,7 +73,8 @@ def test_the_table_of_a_sweep(tmp_path: Path):
     assert found[3][4] == "1"
     assert found[2][-2] == "**0.290 ± 0.127**", "of losses the lowest is the best"
     assert sum("**" in row[3] for row in found) == 1
-    assert found[4][:4] == ["best SGD (160 hidden, lr 0.04)", "-", "-", "0.700 ± 0.010"]
+    assert found[4] == ["best sgd", "-", "-", "0.700 ± 0.010", "-", "0.750 ± 0.010", "-", "0.300 ± 0.010", "-"]
+    assert "Made up. Mean over seeds" in markdown
 
 
 def test_what_was_run_and_what_it_took(tmp_path: Path):
@@ -86,7 +89,8 @@ def test_what_was_run_and_what_it_took(tmp_path: Path):
     assert len(header) == len(found[0])
     assert rows(markdown, "How the configs differ")[1] == ["train.learner.size", "4", "4", "8", "8"]
     # The last tenth of 30 entries: accuracies a 28/30, a 29/30, a of seeds .7 and .72, mean .71 * 29/30
-    assert rows(markdown, "Meta-training")[3][5].strip("*").startswith("0.686 ±")
+    assert rows(markdown, "Meta-training")[0] == ["size", "feedback", "seeds", "loss", "p", "accuracy", "p"]
+    assert rows(markdown, "Meta-training")[3][5].startswith("0.686 ±"), "of what is no loss nobody knows the best"
 
 
 def test_the_page_stands_alone(tmp_path: Path):
@@ -105,10 +109,66 @@ def test_pictures_are_whole_and_named_in_the_markdown(tmp_path: Path):
     write_sweep(tmp_path, ACCURACIES)
     markdown, _ = written(tmp_path)
     pictures = {path.name for path in (tmp_path / "report").glob("*.svg")}
-    assert pictures == {"curve_digits.svg", "meta_training.svg", "axes.svg", "sharing.svg"}
+    assert pictures == {
+        *("curve_digits.svg", "axes.svg", "sharing.svg"),
+        *("meta_training.svg", "meta_training_accuracy.svg", "held_out_digits.svg"),
+    }
     assert set(re.findall(r"\]\((\S+\.svg)\)", markdown)) == pictures
     for name in pictures:
         assert ElementTree.parse(tmp_path / "report" / name).getroot().tag.endswith("svg")
+
+
+def written_odd(path: Path) -> None:
+    """A run of an evaluator with scores and a curve of its own, and of an objective with a metric of its own."""
+    write_run(path, 0.5)
+    scores = {"bits saved": np.array([-2.0, 4e5, 1.0]), "steps_to_halve": np.array([1, 2, 3])}
+    curves = {"bits saved": np.linspace(-5, 5, 9)}
+    odd = Evaluation("odd", scores, "steps_to_halve", curves=curves, facts={"world": "maze"})
+    odd.save(path / "evaluations")
+    content = json.loads((path / "summary.json").read_text())
+    (path / "summary.json").write_text(json.dumps(content | {"evaluations": {"odd": odd.summary}}))
+    interim = {"step": 9, "evaluations": {"odd": odd.summary}}
+    (path / "evaluations.jsonl").write_text(json.dumps(interim) + "\n")
+    entries = [{"step": k, "loss": 1 / k, "bits": 2.0 * k} for k in (1, 2)]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+
+
+def test_names_that_nobody_knows(tmp_path: Path):
+    written_odd(tmp_path / "run")
+    markdown, text = written(tmp_path / "run")
+    assert rows(markdown, "Evaluation: odd") == [
+        ["run", "seeds", "steps to halve", "p", "bits saved", "p"],
+        ["run", "1", "2.000 ± 2.484", "-", "1.33e+05 ± 5.74e+05", "-"],
+    ]
+    assert "3 lifetimes, world maze." in markdown
+    assert rows(markdown, "Meta-training")[0] == ["run", "seeds", "loss", "p", "bits", "p"]
+    assert "odd: held-out steps to halve over meta-steps, in 3 lifetimes" in markdown
+    names = {"curve_odd.svg", "held_out_odd.svg", "meta_training.svg", "meta_training_bits.svg"}
+    assert {path.name for path in (tmp_path / "run" / "report").glob("*.svg")} == names
+    assert "chance" not in markdown
+    assert "ccuracy" not in markdown
+    Page(text)
+
+
+def test_runs_with_other_scores_are_compared(tmp_path: Path, capfd):
+    write_run(tmp_path / "a", 0.5)
+    written_odd(tmp_path / "b")
+    outcome = call(capfd, "compare", tmp_path / "a", tmp_path / "b")
+    lines = [line.split() for line in outcome.out.splitlines()]
+    assert ["meta-training", "bits", "-", "4.000"] in lines
+    assert ["meta-training", "accuracy", "0.500", "-"] in lines
+    assert ["odd:", "steps", "to", "halve", "-", "2.000", "±", "2.484"] in lines
+    assert ["digits:", "loss", "0.500", "±", "0.010", "-"] in lines
+
+
+def test_training_stands_beside_a_headline_of_the_same_name_alone(tmp_path: Path):
+    write_sweep(tmp_path, ACCURACIES)
+    markdown, _ = written(tmp_path)
+    assert "Sharing and cumulative accuracy: at the end of meta-training and in each evaluation" in markdown
+    for path in tmp_path.glob("size*/metrics.jsonl"):
+        path.write_text(path.read_text().replace("accuracy", "hits"))
+    markdown, _ = written(tmp_path)
+    assert "Sharing and cumulative accuracy: in each evaluation" in markdown
 
 
 def test_the_same_runs_give_the_same_report(tmp_path: Path):
@@ -148,8 +208,17 @@ def test_one_run(tmp_path: Path):
     Page(text)
 
 
+def test_a_run_that_is_under_way_shows_how_it_generalises(tmp_path: Path):
+    write_run(tmp_path / "run", None)
+    markdown, _ = written(tmp_path / "run")
+    assert "Evaluation:" not in markdown
+    assert "digits: held-out cumulative accuracy over meta-steps, in 4 lifetimes" in markdown
+    assert (tmp_path / "run" / "report" / "held_out_digits.svg").exists()
+
+
 def test_a_run_that_has_only_begun(tmp_path: Path):
     write_run(tmp_path / "run", None)
+    (tmp_path / "run" / "evaluations.jsonl").unlink()
     (tmp_path / "run" / "metrics.jsonl").unlink()
     markdown, _ = written(tmp_path / "run")
     assert rows(markdown, "Not finished")[1] == ["run", "unfinished", "0", ""]

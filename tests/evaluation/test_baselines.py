@@ -56,8 +56,10 @@ def test_the_best_is_gradient_descent_by_itself_on_the_same_lifetimes():
         alone = OnlineAccuracy("alone", **shared).run(learner, {})
         for score in ("cumulative_accuracy", "final_accuracy"):
             assert best[score] == pytest.approx(alone.summary[score])
-        np.testing.assert_array_equal(evaluation.curves[f"{name}_correct"], alone.curves["correct"])
-        np.testing.assert_allclose(evaluation.curves[f"{name}_loss"], alone.curves["loss"], rtol=1e-4)
+        assert best["loss"] == pytest.approx(alone.summary["loss"], rel=1e-4)
+        curves = evaluation.rivals[name].curves
+        np.testing.assert_array_equal(curves["correct"], alone.curves["correct"])
+        np.testing.assert_allclose(curves["loss"], alone.curves["loss"], rtol=1e-4)
 
 
 def test_the_best_of_all_contenders_is_chosen():
@@ -68,17 +70,20 @@ def test_the_best_of_all_contenders_is_chosen():
     for hidden in baselines.hidden:
         correct = run_lifetimes(Contenders("sgd", hidden), rates, tasks, 5, 3).correct  # [lifetimes, rates, T]
         means |= zip([(hidden, rate) for rate in baselines.sgd_learning_rates], correct.mean(axis=(0, 2)), strict=True)
-    assert means[best.hidden, best.learning_rate] == max(means.values()) > min(means.values())
-    assert best.at_grid_edge  # a grid of two is all edge
+    hidden, rate = best.facts["hidden"], best.facts["learning_rate"]
+    assert means[hidden, rate] == max(means.values()) > min(means.values())
+    assert best.facts["at_grid_edge"]  # a grid of two is all edge
+    assert best.label == f"best SGD ({hidden} hidden, lr {rate:g}, the grid's edge)"
 
 
 def test_default_grids_bracket_the_best_on_digits():
     # Known: .78 over 300 examples for the best of all; the standard error of 16 lifetimes is about .005.
     best = Baselines().run(Digits(300), lifetimes=16, seed=0)
-    scores = {name: contender.summary["cumulative_accuracy"]["mean"] for name, contender in best.items()}
+    scores = {name: rival.scores["cumulative_accuracy"].mean() for name, rival in best.items()}
     assert 0.76 < max(scores.values()) < 0.82
     assert min(scores.values()) > 0.74
-    assert not any(contender.at_grid_edge for contender in best.values())
+    assert not any(rival.facts["at_grid_edge"] for rival in best.values())
+    assert all("grid" not in rival.label for rival in best.values())
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from vsml.errors import UserError
-from vsml.evaluation import OnlineAccuracy
-from vsml.evaluation.lifetimes import Outcomes, accuracies, statistics
+from vsml.evaluation import Baselines, OnlineAccuracy
+from vsml.evaluation.lifetimes import Outcomes, accuracies
 from vsml.learners.base import Learner
 from vsml.tasks import ClassificationTask, TaskDistribution, TaskSpec
 
@@ -135,8 +135,8 @@ def test_examples_of_a_batch_are_averaged():
     correct = np.array([[0.5, 1.0], [0.0, 0.25]])
     weight = np.array([[2.0, 1.0], [1.0, 4.0]])
     scores = accuracies(Outcomes(correct, correct, weight))
-    assert scores["cumulative_accuracy"]["mean"] == pytest.approx(((0.5 * 2 + 1) / 3 + 0.25 * 4 / 5) / 2)
-    assert scores["final_accuracy"]["mean"] == pytest.approx((1 + 0.25) / 2)
+    assert scores["cumulative_accuracy"] == pytest.approx([(0.5 * 2 + 1) / 3, 0.25 * 4 / 5])
+    assert scores["final_accuracy"] == pytest.approx([1, 0.25])
 
 
 def test_final_is_the_last_tenth_of_the_steps_that_count():
@@ -144,13 +144,17 @@ def test_final_is_the_last_tenth_of_the_steps_that_count():
     weight[1, 20:] = 0
     correct = np.where(weight > 0, np.arange(40) / 40, np.nan)
     final = accuracies(Outcomes(correct, correct, weight))["final_accuracy"]
-    assert final["mean"] == pytest.approx((np.mean([36, 37, 38, 39]) + np.mean([18, 19])) / 80)
+    assert final == pytest.approx([np.mean([36, 37, 38, 39]) / 40, np.mean([18, 19]) / 40])
 
 
-def test_statistics_by_hand():
-    # Deviations -1.5, -.5, .5, 1.5: sample variance 5/3; Student's quantile for three degrees of freedom is 3.18245.
-    scores = statistics(np.array([1.0, 2.0, 3.0, 4.0]))
-    assert scores == pytest.approx({"mean": 2.5, "std": 1.290994, "interval95": 3.182446 * 1.290994 / 2}, rel=1e-6)
+def test_interim_is_cheaper_and_starts_with_the_same_lifetimes():
+    whole = OnlineAccuracy("any", Counting(length=1), 31, baselines=Baselines(), interim_lifetimes=5)
+    interim = whole.interim()
+    assert (interim.name, interim.lifetimes, interim.baselines) == ("any", 5, None)
+    first = replace(whole, baselines=None).run(Threshold(), jnp.float32(1.0)).curves["correct"][:5]
+    np.testing.assert_array_equal(interim.run(Threshold(), jnp.float32(1.0)).curves["correct"], first)
+    assert replace(whole, interim_lifetimes=None).interim().lifetimes == 31
+    assert replace(whole, interim_lifetimes=50).interim().lifetimes == 31
 
 
 @pytest.mark.parametrize(
@@ -158,7 +162,7 @@ def test_statistics_by_hand():
     [
         ({"lifetimes": 1}, "lifetimes is 1: set it to 2 or more"),
         ({"chunk": 0}, "chunk is 0: set it to 1 or more"),
-        ({"name": "a/b"}, "name is 'a/b', but it names a file"),
+        ({"interim_lifetimes": 1}, "interim_lifetimes is 1: set it to 2 or more"),
     ],
 )
 def test_refuses(wrong, message):

@@ -47,6 +47,7 @@ def test_it_holds_what_is_documented_and_nothing_else(run: Path):
         "environment.json",
         "summary.json",
         "metrics.jsonl",
+        "evaluations.jsonl",
         "checkpoints",
         "train",
         "eval",
@@ -90,7 +91,14 @@ def test_the_summary_keeps_its_contract(run: Path):
             "loss",
             "chance",
             "baselines",
+            "headline",
+            "scores",
+            "curves",
+            "note",
         }
+        assert evaluation["headline"] == "cumulative_accuracy"
+        assert set(evaluation["scores"]) == {"cumulative_accuracy", "final_accuracy", "loss"}
+        assert set(evaluation["curves"]) == {"correct", "loss"}
         assert (evaluation["examples"], evaluation["lifetimes"], evaluation["chance"]) == (10, 4, 0.1)
         assert set(evaluation["baselines"]) == {"best_sgd", "best_adam"}
         for scores in (evaluation, *evaluation["baselines"].values()):

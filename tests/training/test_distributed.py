@@ -21,6 +21,7 @@ from vsml import config as configs
 from vsml.errors import UserError
 from vsml.training.distributed import Cluster
 from vsml.training.meta_step import init_state
+from vsml.training.writers import read_metrics
 
 ROOT = Path(__file__).parents[2]
 SGD = ("OPTIMIZER=@optax.sgd()", "optax.sgd.learning_rate=2.0")  # Adam would hide a gradient of another size
@@ -99,12 +100,13 @@ def test_the_steps_are_large_enough_to_see_a_wrong_mean(alone: Path):
 
 def test_two_processes_give_the_numbers_of_two_devices_and_one_goes_on_from_theirs(alone: Path, tmp_path: Path):
     run = tmp_path / "run"
-    outcome = launch(run, *STEPS, ONE_EVALUATOR)
+    outcome = launch(run, *STEPS, ONE_EVALUATOR, "train.evaluate_every=7")
     assert outcome.code == 0, outcome.err
     assert "on 2 cpu device(s) of 2 processes by pmap" in outcome.err
     assert outcome.out.count("digits_plain: 4 lifetimes") == 1
     assert_close(run, alone)
     assert_same_evaluation(run, alone)
+    assert [entry["step"] for entry in read_metrics(run / "evaluations.jsonl")] == [7, 14]
 
     shutil.rmtree(run / "checkpoints" / "20")
     train(run, *SGD, *STEPS, ONE_EVALUATOR, "--devices", "2")

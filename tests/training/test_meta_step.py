@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +15,13 @@ import pytest
 from noise_tasks import NoiseTasks
 
 from vsml.cells import LSTM
+from vsml.errors import UserError
 from vsml.experiment import Experiment
 from vsml.learners.vsml import VSML
 from vsml.meta_optimizers import EstimatorState, MetaOptimizer
+from vsml.metrics import OF_THE_UPDATE
 from vsml.objectives import OnlineMean
+from vsml.tasks.mixture import Mixture
 from vsml.training.meta_step import LOSS_MEMORY, build_meta_step, init_state, member_keys, run_key
 from vsml.training.parallel import Parallel
 
@@ -184,3 +188,56 @@ def test_the_start_is_a_function_of_the_seed():
         one.params,
         EXPERIMENT.learner.init(jax.random.fold_in(jax.random.key(3), 0), EXPERIMENT.spec),
     )
+
+
+@dataclass(frozen=True)
+class Open(MetaOptimizer):
+    """Gives the metrics that it was told to."""
+
+    metrics: tuple[tuple[str, tuple[int, ...]], ...] = ()
+
+    def init_shared(self, params: Any, keys: Any) -> Any:
+        return ()
+
+    def init_members(self, params: Any, keys: Any, lifetimes: Any) -> Any:
+        return ()
+
+    def gradient(self, params: Any, state: Any, population: Any, lifetimes: Any) -> Any:
+        return params, state, {name: jnp.ones(shape) for name, shape in self.metrics}
+
+
+def _told(metrics: tuple[tuple[str, tuple[int, ...]], ...], tasks: Any = EXPERIMENT.tasks) -> dict[str, Any]:
+    experiment = dataclasses.replace(EXPERIMENT, meta_optimizer=Open(metrics=metrics), tasks=tasks)
+    data = tuple(() for _ in experiment.shares)
+    step = jax.shard_map(
+        build_meta_step(experiment, 1),
+        mesh=jax.sharding.Mesh(np.asarray(jax.devices()[:1]), ("devices",)),
+        in_specs=jax.sharding.PartitionSpec(),
+        out_specs=jax.sharding.PartitionSpec(),
+        check_vma=False,
+    )
+    return jax.eval_shape(step, init_state(experiment), data, data)[2]
+
+
+def test_metrics_have_open_names():
+    told = _told((("loss", ()), ("surprise", ()), ("reward_curve", (7,))))
+    assert set(told) == {"loss", "surprise", "reward_curve", *OF_THE_UPDATE}
+    assert told["reward_curve"].shape == (7,)
+
+
+def test_of_a_mixture_scalars_are_also_told_for_the_whole_and_curves_are_not():
+    told = _told((("loss", ()), ("reward_curve", (7,))), Mixture((NoiseTasks(), NoiseTasks()), ("a", "b")))
+    assert set(told) == {"loss", "loss/a", "loss/b", "reward_curve/a", "reward_curve/b", *OF_THE_UPDATE}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        ((("reward", ()),), "objectives.OnlineMean measures reward: add its `loss`"),
+        ((("loss", (3,)),), r"'loss' has the shape \[3\]: give a scalar"),
+        ((("loss", ()), ("image", (3, 4))), r"'image' has the shape \[3, 4\]: give a scalar, or a curve \[T\]"),
+    ],
+)
+def test_metrics_that_nobody_could_show_are_refused(metrics: Any, message: str):
+    with pytest.raises(UserError, match=message):
+        _told(metrics)

@@ -20,8 +20,8 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import plugin_hparams_pb2
 
 from vsml.errors import UserError
-from vsml.evaluation.base import Evaluation
-from vsml.training.writers import MetricsFile, TensorBoard, read_metrics
+from vsml.evaluation import Evaluation, Rival
+from vsml.training.writers import MetricsFile, TensorBoard, compared_by, read_metrics
 
 
 def write(path: Path, resume_step: int, steps: range) -> None:
@@ -89,7 +89,7 @@ def values(directory: Path, tag: str) -> list[tuple[int, float]]:
 
 def log(directory: Path, resume_step: int, steps: range, value: float) -> None:
     board = TensorBoard(directory, resume_step)
-    board.config("text", {"LENGTH": 5}, [])
+    board.config("text", {"LENGTH": 5})
     for step in steps:
         board.scalars(step, {"loss": value})
     board.close()
@@ -111,10 +111,10 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over(tmp_path: Path):
 
 
 def evaluation(mean: float) -> Evaluation:
-    score = {"mean": mean, "std": 0.1, "interval95": 0.2}
-    scores = {"cumulative_accuracy": score, "final_accuracy": score}
-    curves = {"correct": np.ones((3, 40)), "loss": np.ones((3, 40)), "best_sgd_correct": np.zeros((3, 40))}
-    return Evaluation("plain", {**scores, "baselines": {"best_sgd": scores}}, curves)
+    scores = {"reward": np.full(3, mean), "steps_to_halve": np.full(3, mean)}
+    rival = Rival("best SGD", scores, curves={"correct": np.zeros((3, 40))})
+    curves = {"correct": np.ones((3, 40)), "odd": np.ones(40)}
+    return Evaluation("plain", scores, "reward", {"best_sgd": rival}, curves)
 
 
 def test_an_evaluation_made_again_replaces_the_one_before(tmp_path: Path):
@@ -122,9 +122,19 @@ def test_an_evaluation_made_again_replaces_the_one_before(tmp_path: Path):
         board = TensorBoard(tmp_path, step)
         board.evaluation(step, evaluation(mean))
         board.close()
-    assert values(tmp_path / "eval", "meta_test/plain/cumulative_accuracy") == [(10, 0.5), (20, 0.75)]
-    assert values(tmp_path / "eval", "meta_test/plain/best_sgd/final_accuracy") == [(10, 0.5), (20, 0.75)]
+    assert values(tmp_path / "eval", "meta_test/plain/reward") == [(10, 0.5), (20, 0.75)]
+    assert values(tmp_path / "eval", "meta_test/plain/best_sgd/steps_to_halve") == [(10, 0.5), (20, 0.75)]
     assert len(events(tmp_path / "eval").Images("meta_test/plain/learning_curve")) == 2
+    assert len(events(tmp_path / "eval").Images("meta_test/plain/learning_curve_odd")) == 2
+
+
+def test_runs_are_compared_by_what_is_there():
+    logged = [{"step": 1, "loss": 9.0}, {"step": 2, "loss": 1.0, "bits": None, "gradient_norm": 3.0, "bits/a": 4.0}]
+    compared = compared_by(logged, {"plain": evaluation(0.5).summary})
+    assert list(compared) == ["meta_train/loss", "meta_train/bits", "meta_test/plain/reward"]
+    assert (compared["meta_train/loss"], compared["meta_test/plain/reward"]) == (1.0, 0.5)
+    assert np.isnan(compared["meta_train/bits"])
+    assert compared_by([], {}) == {}
 
 
 def test_everything_before_a_checkpoint_is_on_disk_when_the_process_is_killed(tmp_path: Path):
@@ -176,9 +186,12 @@ def test_parameters_that_have_diverged_are_shown(tmp_path: Path):
 
 def test_learning_curves_are_pictures(tmp_path: Path):
     board = TensorBoard(tmp_path, 0)
-    board.plots(1, {"accuracy_curve": np.linspace(0, 1, 40)}, {})
+    line = np.linspace(0, 1, 40)
+    board.plots(1, {"accuracy_curve/a": line, "accuracy_curve/b": line[:9], "reward": 50 * line}, {})
     board.close()
-    (event,) = events(tmp_path / "train").Images("meta_train/learning_curve")
+    read = events(tmp_path / "train")
+    assert set(read.Tags()["images"]) == {"meta_train/learning_curve", "meta_train/reward"}
+    (event,) = read.Images("meta_train/learning_curve")
     picture = matplotlib.image.imread(io.BytesIO(event.encoded_image_string))
     assert picture.shape[:2] == (event.height, event.width) == (300, 500)
     assert picture[..., :3].min() < 0.5 < picture[..., :3].max()
@@ -233,3 +246,14 @@ def test_the_end_of_a_run_stands_beside_its_hyperparameters(resumed: Path):
     infos = plugin_hparams_pb2.HParamsPluginData.FromString(content).experiment.metric_infos
     named = [(info.name.group, info.name.tag) for info in infos]
     assert named == [("", "meta_train/loss"), ("", "meta_train/accuracy")]
+
+
+def test_a_run_under_way_does_not_say_what_runs_are_compared_by(tmp_path: Path):
+    """It does not know yet, and TensorBoard would believe it for all runs."""
+    board = TensorBoard(tmp_path, 0)
+    board.config("text", {"LENGTH": 5})
+    board.close()
+    read = events(tmp_path)
+    assert read.SummaryMetadata("_hparams_/session_start_info").plugin_data.plugin_name == "hparams"
+    with pytest.raises(KeyError):
+        read.SummaryMetadata("_hparams_/experiment")

@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vsml.analysis.tables import aligned
+from vsml.analysis.tables import NONE, aligned, number
 from vsml.config import ABSENT, leaves
 from vsml.errors import UserError
+from vsml.evaluation.summary import Summary
+from vsml.metrics import of_the_objective, title
 from vsml.runs.results import Run
 
-NONE = "-"
-ENDS = {"loss": "meta-training loss", "accuracy": "meta-training accuracy"}
-MEASURES = {"cumulative_accuracy": "cumulative accuracy", "final_accuracy": "final accuracy", "loss": "loss"}
 SIZES = {
     "meta_steps": "meta-steps",
     "seconds": "seconds",
@@ -53,13 +52,14 @@ def _results(first: Run, second: Run) -> list[tuple[str, str, str]]:
     summaries = [run.summary or {} for run in (first, second)]
     rows = [("  state", first.status, second.status)]
     ends = [run.metrics[-1] if run.metrics else {} for run in (first, second)]
-    rows += [_row(name, ends, lambda end, key=key: _show(end.get(key))) for key, name in ENDS.items()]
+    for metric in dict.fromkeys(name for end in ends if end for name in of_the_objective(end)):
+        rows.append(_row(f"meta-training {title(metric)}", ends, lambda end, metric=metric: _show(end.get(metric))))
     rows += [_row(name, summaries, lambda s, key=key: _size(s.get(key))) for key, name in SIZES.items()]
     for name in dict.fromkeys(name for s in summaries for name in s.get("evaluations", {})):
-        found = [s.get("evaluations", {}).get(name, {}) for s in summaries]
-        rows += [
-            _row(f"{name}: {text}", found, lambda e, key=key: _interval(e.get(key))) for key, text in MEASURES.items()
-        ]
+        found = [Summary(name, s.get("evaluations", {}).get(name, {})) for s in summaries]
+        titles = {score: measure.title for summary in reversed(found) for score, measure in summary.scores.items()}
+        for score, text in titles.items():
+            rows.append((f"  {name}: {text}", _interval(found[0], score), _interval(found[1], score)))
     return rows
 
 
@@ -71,14 +71,13 @@ def _row(
 
 
 def _show(value: float | None) -> str:
-    return NONE if value is None else f"{value:.3f}"
+    return NONE if value is None else number(value)
 
 
 def _size(value: float | None) -> str:
     return NONE if value is None else f"{value:,}"
 
 
-def _interval(score: Mapping[str, float | None] | None) -> str:
-    if not score or score["mean"] is None:
-        return NONE
-    return f"{score['mean']:.3f} ± {score['interval95']:.3f}"
+def _interval(summary: Summary, score: str) -> str:
+    spread = summary.spread(score)
+    return NONE if spread is None else number(spread.mean, spread.interval95)

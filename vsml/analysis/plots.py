@@ -16,12 +16,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vsml.analysis.statistics import Estimate
+from vsml.analysis.tables import number
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 STYLES = ("-", "--", ":", "-.")
 """With the colours, 32 lines are told apart."""
 MAX_BANDS = 6
 """With more lines than these, bands would hide each other: there are none then."""
+MAX_MARKERS = 20
+"""A line of no more points than these shows each of them."""
 GREY = "#666666"
 PANEL = (4.6, 0.36)
 """Inches: width of a panel of bars, height of a bar."""
@@ -48,7 +51,7 @@ def curves(
       lines: name -> curve.
       references: the same, drawn in grey.
       labels: of the horizontal and the vertical axis, with units.
-      limits: of the vertical axis; None for those of the lines, whose bands may leave the picture.
+      limits: of the vertical axis; None for those of lines and references; bands may leave the picture.
       chance: a horizontal line; None for none.
 
     Returns:
@@ -58,7 +61,8 @@ def curves(
     axes = figure.add_subplot()
     for index, (name, curve) in enumerate(lines.items()):
         colour, style = COLOURS[index % len(COLOURS)], STYLES[index // len(COLOURS) % len(STYLES)]
-        axes.plot(curve.x, curve.mean, color=colour, linestyle=style, label=name)
+        marker = "o" if len(curve.x) <= MAX_MARKERS else None
+        axes.plot(curve.x, curve.mean, color=colour, linestyle=style, marker=marker, markersize=4, label=name)
         if len(lines) <= MAX_BANDS:
             low, high = curve.mean - curve.interval95, curve.mean + curve.interval95
             axes.fill_between(curve.x, low, high, color=colour, alpha=0.18, linewidth=0)
@@ -66,19 +70,23 @@ def curves(
         axes.plot(curve.x, curve.mean, color=GREY, linestyle=STYLES[1 + index % 3], linewidth=1, label=name)
     if chance is not None:
         axes.axhline(chance, color=GREY, linewidth=0.6)
-    axes.set(xlabel=labels[0], ylabel=labels[1], ylim=limits or _limits(lines))
+    axes.set(xlabel=labels[0], ylabel=labels[1], ylim=limits or _limits([*lines.values(), *references.values()]))
     _tidy(axes)
     figure.legend(loc="outside right upper", frameon=False, fontsize="small")
     return as_svg(figure)
 
 
-def bars(panels: Sequence[Sequence[tuple[str, Mapping[str, Estimate]]]], label: str, chances: Sequence[float]) -> str:
+def bars(
+    panels: Sequence[Sequence[tuple[str, Mapping[str, Estimate]]]],
+    labels: Sequence[str],
+    chances: Sequence[float | None],
+) -> str:
     """A grid of horizontal bars with their intervals.
 
     Args:
       panels: rows of panels of (title, name of a bar -> its value).
-      label: of what the bars show.
-      chances: of every row, a vertical line.
+      labels: of every row, what its bars show.
+      chances: of every row, a vertical line; None for none.
 
     Returns:
       The text of an SVG file.
@@ -90,13 +98,20 @@ def bars(panels: Sequence[Sequence[tuple[str, Mapping[str, Estimate]]]], label: 
     grid = figure.subplots(
         len(panels), max(map(len, panels)), squeeze=False, gridspec_kw={"height_ratios": [bars + 1 for bars in heights]}
     )
-    for row, chance, line in zip(panels, chances, grid, strict=True):
+    for row, label, chance, line in zip(panels, labels, chances, grid, strict=True):
         for (title, values), axes in zip(row, line, strict=True):
             for index, value in enumerate(values.values()):
                 axes.barh(index, value.mean, xerr=value.interval95 or 0, color=COLOURS[index % len(COLOURS)], capsize=3)
-                axes.text(0.01, index, f"{value.mean:.3f}", va="center", color="white", fontsize="small")
+                axes.text(
+                    *(0.01, index, number(value.mean)),
+                    transform=axes.get_yaxis_transform(),
+                    bbox={"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
+                    va="center",
+                    fontsize="small",
+                )
             axes.set(yticks=range(len(values)), yticklabels=list(values), title=title, xlabel=label)
-            axes.axvline(chance, color=GREY, linewidth=0.8)
+            if chance is not None:
+                axes.axvline(chance, color=GREY, linewidth=0.8)
             axes.set_ylim(len(values) - 0.4, -0.6)  # the first on top
             _tidy(axes)
     return as_svg(figure)
@@ -132,9 +147,9 @@ def window(length: int) -> int:
     return max(1, math.floor(length / 20))
 
 
-def _limits(lines: Mapping[str, Curve]) -> tuple[float, float] | None:
+def _limits(curves: Sequence[Curve]) -> tuple[float, float] | None:
     """What shows the means of all lines, with a margin."""
-    heights = np.concatenate([curve.mean[np.isfinite(curve.mean)] for curve in lines.values()])
+    heights = np.concatenate([curve.mean[np.isfinite(curve.mean)] for curve in curves])
     if not heights.size:
         return None
     margin = 0.1 * float(np.ptp(heights)) or 0.1

@@ -7,6 +7,7 @@ over the lifetimes of the one run where there is one seed only.
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,26 +20,23 @@ from vsml.analysis.document import Block, Cell, Code, Heading, Picture, Table, T
 from vsml.analysis.network_picture import report_section
 from vsml.analysis.plots import Curve
 from vsml.analysis.statistics import Estimate, band, estimate, smooth, welch
-from vsml.analysis.tables import BASELINES
+from vsml.analysis.tables import NONE, about, number
 from vsml.config import ABSENT, leaves
 from vsml.errors import UserError
+from vsml.evaluation.base import Measure
+from vsml.evaluation.summary import Spread, Summary
+from vsml.metrics import LOSS, of_the_objective, title
 from vsml.runs.names import REPORT
 from vsml.runs.results import Results, Run, read_results
 
-MEASURES = {"cumulative_accuracy": "cumulative accuracy", "final_accuracy": "final accuracy", "loss": "loss (nats)"}
-TRAINED = {"loss": "loss", "accuracy": "accuracy"}
 LAST_SHARE = 0.1
 """Share of the logged meta-steps whose mean is the outcome of meta-training."""
-NONE = "-"
+ABSENT_SPREAD = Spread(math.nan, math.nan, math.nan)
 NOTE_SEEDS = "Mean over seeds ± Student's 95 % interval; with one seed the interval is over the lifetimes of its run."
 NOTE_P = (
     "p: Welch's t test against the first row, two-sided, over seeds, not corrected for the number of comparisons. The "
     "best mean is in bold."
 )
-NOTE_MEASURES = (
-    "Every prediction is made before its label is seen. Cumulative: all examples of a lifetime. Final: its last tenth."
-)
-NOTE_ORACLE = "The best SGD and Adam are tuned on these very lifetimes: mean over lifetimes ± 95 % interval."
 
 
 def report(path: Path) -> str:
@@ -112,10 +110,11 @@ def _evaluation(results: Results, name: str) -> list[Block]:
     found = {label: summaries for label, summaries in found.items() if summaries}
     first = next(iter(found.values()))[0]
     columns = []
-    for measure in MEASURES:
-        values = {label: [_mean_of(s, measure) for s in summaries] for label, summaries in found.items()}
-        alone = {label: s[0].get(measure, {}).get("interval95") for label, s in found.items() if len(s) == 1}
-        columns.append(_column(values, lower_is_better=measure == "loss", alone=alone))
+    for score, measure in first.scores.items():
+        spreads = {label: [s.spread(score) for s in summaries] for label, summaries in found.items()}
+        values = {label: [spread.mean for spread in own if spread] for label, own in spreads.items()}
+        alone = {label: own[0].interval95 for label, own in spreads.items() if len(own) == 1 and own[0]}
+        columns.append(_column(values, measure.lower_is_better, alone))
     rows = [
         [
             *_row_head(results, label),
@@ -124,47 +123,54 @@ def _evaluation(results: Results, name: str) -> list[Block]:
         ]
         for label in found
     ]
-    rows += [_baseline_row(results, *baseline) for baseline in first.get("baselines", {}).items()]
-    header = [*(results.axes or ("run",)), "seeds", *(h for m in MEASURES.values() for h in (m, "p"))]
-    about = f"{first['lifetimes']} lifetimes of {first['examples']} examples; chance {first['chance']:.3f}."
-    notes = [NOTE_MEASURES, NOTE_SEEDS, NOTE_P, *([NOTE_ORACLE] if first.get("baselines") else [])]
-    picture = _learning_curves(results, name, first)
-    return [Heading(f"Evaluation: {name}"), Text(about), Table(header, rows), Text(" ".join(notes)), *picture]
+    rows += [_rival_row(results, rival, list(first.scores)) for rival in first.rivals.values()]
+    header = _header(results, [measure.title for measure in first.scores.values()])
+    over_lifetimes = "Rows without seeds: mean over lifetimes ± 95 % interval." if first.rivals else ""
+    notes = Text(" ".join(filter(None, [first.note, NOTE_SEEDS, NOTE_P, over_lifetimes])))
+    pictures = _learning_curves(results, name, first)
+    return [Heading(f"Evaluation: {name}"), Text(f"{about(first)}."), Table(header, rows), notes, *pictures]
 
 
-def _evaluated(runs: Sequence[Run], name: str) -> list[dict[str, Any]]:
+def _header(results: Results, measures: Sequence[str]) -> list[str]:
+    return [*(results.axes or ("run",)), "seeds", *(head for title in measures for head in (title, "p"))]
+
+
+def _evaluated(runs: Sequence[Run], name: str) -> list[Summary]:
     """The summaries of an evaluation, as far as they are there."""
     summaries = [(run.summary or {}).get("evaluations", {}).get(name) for run in runs]
-    return [summary for summary in summaries if summary]
+    return [Summary(name, summary) for summary in summaries if summary]
 
 
-def _mean_of(summary: Mapping[str, Any], measure: str) -> float:
-    value = summary.get(measure, {}).get("mean")
-    return math.nan if value is None else value
+def _means(summaries: Sequence[Summary], headline: str) -> list[float]:
+    """The mean of a score in each evaluation that has it."""
+    return [spread.mean for summary in summaries if (spread := summary.spread(headline))]
 
 
 def _column(
-    values: Mapping[str, Sequence[float]], lower_is_better: bool, alone: Mapping[str, float | None] | None = None
+    values: Mapping[str, Sequence[float]], lower_is_better: bool | None, alone: Mapping[str, float] | None = None
 ) -> dict[str, tuple[Cell, Cell]]:
-    """Row -> the cells of its mean with interval and of its p value; `alone` are the intervals of single runs."""
-    means = {label: estimate(found).mean for label, found in values.items()}
-    sign = -1 if lower_is_better else 1
-    best = max((mean for mean in means.values() if math.isfinite(mean)), key=lambda mean: sign * mean, default=None)
+    """Row -> the cells of its mean with interval and of its p value.
+
+    Args:
+      values: one per run of a row; none where the row has none.
+      lower_is_better: the direction in which one is the best; None where that is not known.
+      alone: intervals of rows of a single run.
+    """
+    means = {label: estimate(found).mean for label, found in values.items() if found}
+    finite = [mean for mean in means.values() if math.isfinite(mean)]
+    best = None if lower_is_better is None or not finite else (min if lower_is_better else max)(finite)
     reference = next(iter(values))
     cells = {}
     for label, found in values.items():
+        if not found:
+            cells[label] = (Cell(NONE), Cell(NONE))
+            continue
         mean, interval = estimate(found)
         interval = (alone or {}).get(label) if interval is None else interval
         p = None if label == reference else welch(found, values[reference])
         bold = len(values) > 1 and mean == best
-        cells[label] = (Cell(_number(mean, interval), bold), Cell(NONE if p is None else f"{p:.2g}"))
+        cells[label] = (Cell(number(mean, interval), bold), Cell(NONE if p is None else f"{p:.2g}"))
     return cells
-
-
-def _number(mean: float, interval: float | None) -> str:
-    if not math.isfinite(mean):
-        return "not finite"
-    return f"{mean:.3f}" if interval is None or not math.isfinite(interval) else f"{mean:.3f} ± {interval:.3f}"
 
 
 def _row_head(results: Results, label: str) -> list[Cell]:
@@ -173,37 +179,49 @@ def _row_head(results: Results, label: str) -> list[Cell]:
     return [Cell(run.labels[axis]) for axis in results.axes] or [Cell(label)]
 
 
-def _baseline_row(results: Results, name: str, scores: Mapping[str, Any]) -> list[Cell]:
-    settings = f"{scores['hidden']} hidden, lr {scores['learning_rate']:g}"
-    head = [Cell(f"{BASELINES.get(name, name)} ({settings})"), *(Cell(NONE) for _ in results.axes[1:]), Cell(NONE)]
-    for measure in MEASURES:
-        score = scores.get(measure)
-        shown = NONE if score is None else _number(_mean_of(scores, measure), score["interval95"])
-        head += [Cell(shown), Cell(NONE)]
-    return head
+def _rival_row(results: Results, rival: Summary, scores: Sequence[str]) -> list[Cell]:
+    row = [Cell(rival.name), *(Cell(NONE) for _ in results.axes[1:]), Cell(NONE)]
+    for score in scores:
+        spread = rival.spread(score)
+        row += [Cell(NONE if spread is None else number(spread.mean, spread.interval95)), Cell(NONE)]
+    return row
 
 
-def _learning_curves(results: Results, name: str, summary: Mapping[str, Any]) -> list[Block]:
-    """Accuracy over a lifetime, one line per row."""
-    lines, references, width = {}, {}, 1
-    for label, runs in results.rows.items():
-        found = [curves for run in runs if "correct" in (curves := run.curves(name))]
-        if not found:
-            continue
-        length = found[0]["correct"].shape[1]
-        batch, width = max(1, summary["examples"] // length), plots.window(length)
-        lines[label] = _curve([c["correct"] for c in found if c["correct"].shape[1] == length], batch)
-        if not references:
-            present = {key: found[0].get(f"{key}_correct") for key in BASELINES}
-            references = {BASELINES[key]: _curve([c], batch) for key, c in present.items() if c is not None}
-    if not lines:
+def _learning_curves(results: Results, name: str, summary: Summary) -> list[Block]:
+    """The curves of an evaluation over a lifetime, a picture each with one line per row."""
+    saved = {label: [run.curves(name) for run in runs] for label, runs in results.rows.items()}
+    saved = {label: [curves for curves in runs if curves] for label, runs in saved.items()}
+    saved = {label: runs for label, runs in saved.items() if runs}
+    if not saved:
         return []
-    svg = plots.curves(lines, references, ("examples seen", "accuracy"), (0, 1), summary["chance"])
-    caption = (
-        f"{name}: accuracy over a lifetime, a running mean over {width} step(s). The thin line is chance."
-        f"{_about_bands(lines, ', or over lifetimes where there is one seed')}"
-    )
-    return [Picture(f"curve_{name}", caption, svg)]
+    first = next(iter(saved.values()))[0]
+    of_rivals = {f"{key}_{curve}" for key in summary.rivals for curve in first}
+    names = [curve for curve in first if curve not in of_rivals]
+    pictures: list[Block] = []
+    for curve in names:
+        length = first[curve].shape[1]
+        examples = summary.facts.get("examples")
+        batch = max(1, examples // length) if isinstance(examples, int) else 1
+        found = {label: [c[curve] for c in runs if curve in c] for label, runs in saved.items()}
+        alike = {label: [array for array in arrays if array.shape[1] == length] for label, arrays in found.items()}
+        lines = {label: _curve(arrays, batch) for label, arrays in alike.items() if arrays}
+        present = {rival.name: first.get(f"{key}_{curve}") for key, rival in summary.rivals.items()}
+        references = {label: _curve([array], batch) for label, array in present.items() if array is not None}
+        measure = summary.curves.get(curve, Measure(title(curve)))
+        axes = ("examples seen" if examples else "steps of a lifetime", measure.title)
+        svg = plots.curves(lines, references, axes, measure.limits, measure.chance)
+        caption = (
+            f"{name}: {measure.title} over a lifetime, a running mean over {plots.window(length)} step(s)."
+            f"{'' if measure.chance is None else ' The thin line is chance.'}"
+            f"{_about_bands(lines, ', or over lifetimes where there is one seed')}"
+        )
+        pictures.append(Picture(_file(f"curve_{name}", curve if pictures else ""), caption, svg))
+    return pictures
+
+
+def _file(kind: str, what: str) -> str:
+    """The name of a picture's file, without its ending."""
+    return re.sub(r"[^\w-]", "_", f"{kind}_{what}" if what else kind)
 
 
 def _about_bands(lines: Mapping[str, Curve], otherwise: str = "") -> str:
@@ -220,27 +238,32 @@ def _curve(runs: Sequence[np.ndarray], batch: int) -> Curve:
 
 
 def _meta_training(results: Results) -> list[Block]:
-    """The outcome of meta-training, and its loss over the meta-steps."""
+    """The outcome of meta-training, and what the objective measures, over the meta-steps."""
     logged = {label: [run.metrics for run in runs if run.metrics] for label, runs in results.rows.items()}
     logged = {label: runs for label, runs in logged.items() if runs}
     if not logged:
         return []
-    lines = {label: _training_curve(runs) for label, runs in logged.items()}
-    svg = plots.curves(lines, {}, ("meta-steps", "objective (mean loss)"))
-    caption = f"Meta-training: the objective over meta-steps, a running mean.{_about_bands(lines)}"
-    return [Heading("Meta-training"), *_outcome(results), Picture("meta_training", caption, svg)]
+    blocks = [Heading("Meta-training"), *_outcome(results), *_held_out(results)]
+    for metric in _metrics(logged):
+        lines = {label: _training_curve(runs, metric) for label, runs in logged.items() if metric in runs[0][-1]}
+        shown = "objective (mean loss)" if metric == LOSS else title(metric)
+        svg = plots.curves(lines, {}, ("meta-steps", shown))
+        about_it = f"Meta-training: the {shown} over meta-steps, a running mean.{_about_bands(lines)}"
+        blocks.append(Picture(_file("meta_training", "" if metric == LOSS else metric), about_it, svg))
+    return blocks
 
 
 def _outcome(results: Results) -> list[Block]:
     """The table of what meta-training came to, where it has come to its end."""
     ended = {label: [run.metrics for run in runs if run.summary] for label, runs in results.rows.items()}
-    ended = {label: runs for label, runs in ended.items() if any(runs)}
+    ended = {label: [metrics for metrics in runs if metrics] for label, runs in ended.items() if any(runs)}
     if not ended:
         return []
+    metrics = _metrics(ended)
     columns = []
-    for measure in TRAINED:
-        values = {label: [_end(metrics, measure) for metrics in runs if metrics] for label, runs in ended.items()}
-        columns.append(_column(values, lower_is_better=measure == "loss"))
+    for metric in metrics:
+        values = {label: [_end(e, metric) for e in runs if metric in e[-1]] for label, runs in ended.items()}
+        columns.append(_column(values, lower_is_better=True if metric == LOSS else None))
     rows = [
         [
             *_row_head(results, label),
@@ -249,54 +272,109 @@ def _outcome(results: Results) -> list[Block]:
         ]
         for label in ended
     ]
-    header = [*(results.axes or ("run",)), "seeds", *(h for m in TRAINED.values() for h in (m, "p"))]
     note = "Means over the last tenth of the logged meta-steps. Mean over seeds ± Student's 95 % interval. " + NOTE_P
-    return [Table(header, rows), Text(note)]
+    return [Table(_header(results, list(map(title, metrics))), rows), Text(note)]
 
 
-def _end(metrics: Sequence[Mapping[str, Any]], measure: str) -> float:
+def _metrics(logged: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> list[str]:
+    """What the objectives of any run measure; runs are entries of `metrics.jsonl`."""
+    return of_the_objective(dict.fromkeys(name for runs in logged.values() for run in runs for name in run[-1]))
+
+
+def _held_out(results: Results) -> list[Block]:
+    """The headline of each evaluation over meta-steps, where evaluators ran during meta-training."""
+    interim = {label: [run for run in runs if run.interim] for label, runs in results.rows.items()}
+    names = dict.fromkeys(name for runs in interim.values() for run in runs for name in run.interim[0]["evaluations"])
+    pictures: list[Block] = []
+    for name in names:
+        histories = {label: [_history(run, name) for run in runs] for label, runs in interim.items()}
+        histories = {label: [found for found in runs if found] for label, runs in histories.items() if any(runs)}
+        summary = next(iter(histories.values()))[0][0][1]
+        measure = summary.scores[summary.headline]
+        lines = {label: _held_out_curve(runs, summary.headline) for label, runs in histories.items()}
+        svg = plots.curves(lines, {}, ("meta-steps", measure.title), measure.limits, measure.chance)
+        caption = (
+            f"{name}: held-out {measure.title} over meta-steps, in {summary.content['lifetimes']} lifetimes; where a "
+            "run has ended, the last point is the evaluation above."
+            f"{'' if measure.chance is None else ' The thin line is chance.'}"
+            f"{_about_bands(lines, ', or over lifetimes where there is one seed')}"
+        )
+        pictures.append(Picture(_file("held_out", name), caption, svg))
+    return pictures
+
+
+def _history(run: Run, name: str) -> list[tuple[int, Summary]]:
+    """An evaluation by meta-steps, during meta-training and after it."""
+    found = [(e["step"], Summary(name, e["evaluations"][name])) for e in run.interim if name in e["evaluations"]]
+    return found + [((run.summary or {})["meta_steps"], summary) for summary in _evaluated([run], name)]
+
+
+def _held_out_curve(histories: Sequence[Sequence[tuple[int, Summary]]], headline: str) -> Curve:
+    """A score over meta-steps as far as all runs have come, with its interval over them, or over lifetimes of one."""
+    spreads = [{step: s.spread(headline) or ABSENT_SPREAD for step, s in history} for history in histories]
+    steps = [step for step in spreads[0] if all(step in own for own in spreads)]
+    means = np.asarray([[own[step].mean for step in steps] for own in spreads])
+    mean, interval = band(means)
+    if len(histories) == 1:
+        interval = np.nan_to_num([spreads[0][step].interval95 for step in steps])
+    return Curve(np.asarray(steps), mean, interval)
+
+
+def _end(metrics: Sequence[Mapping[str, Any]], metric: str) -> float:
     last = metrics[-max(1, int(len(metrics) * LAST_SHARE)) :]
-    values = [math.nan if entry[measure] is None else entry[measure] for entry in last]
-    return float(np.mean(values))
+    return float(np.mean([_logged(entry, metric) for entry in last]))
 
 
-def _training_curve(runs: Sequence[Sequence[Mapping[str, Any]]]) -> Curve:
-    """The loss of runs as far as all of them have come."""
+def _logged(entry: Mapping[str, Any], metric: str) -> float:
+    value = entry.get(metric)
+    return math.nan if value is None else value
+
+
+def _training_curve(runs: Sequence[Sequence[Mapping[str, Any]]], metric: str) -> Curve:
+    """A metric of runs as far as all of them have come."""
     length = min(map(len, runs))
-    loss = [[math.nan if e["loss"] is None else e["loss"] for e in metrics[:length]] for metrics in runs]
+    values = [[_logged(entry, metric) for entry in metrics[:length]] for metrics in runs]
     width = max(1, length // 50)
-    mean, interval = band(smooth(np.asarray(loss, np.float64), width))
+    mean, interval = band(smooth(np.asarray(values, np.float64), width))
     steps = np.asarray([entry["step"] for entry in runs[0][:length]])
     return Curve(steps[width - 1 :], mean, interval)
 
 
 def _axes(results: Results) -> list[Block]:
     """Bars per axis: what each of its points comes to, over all runs that have it."""
-    names = _evaluations(results.runs)
-    panels, chances = [], []
-    for name in names:
+    panels, labels, chances = [], [], []
+    for name in _evaluations(results.runs):
+        first = _evaluated(results.runs, name)[0]
         row = []
         for axis in results.axes:
             by_label: dict[str, list[float]] = {}
             for run in results.runs:
-                for summary in _evaluated([run], name):
-                    by_label.setdefault(run.labels[axis], []).append(_mean_of(summary, "cumulative_accuracy"))
+                if values := _means(_evaluated([run], name), first.headline):
+                    by_label.setdefault(run.labels[axis], []).extend(values)
             row.append((f"{name}, by {axis}", {label: estimate(values) for label, values in by_label.items()}))
+        measure = first.scores[first.headline]
         panels.append(row)
-        chances.append(_evaluated(results.runs, name)[0]["chance"])
+        labels.append(measure.title)
+        chances.append(measure.chance)
     if not panels or not results.axes:
         return []
-    svg = plots.bars(panels, "cumulative accuracy", chances)
+    svg = plots.bars(panels, labels, chances)
     caption = (
         "What each point of an axis comes to: mean over all runs that have it, whatever their other axes, with the "
-        "95 % interval over these runs. The vertical line is chance."
+        "95 % interval over these runs."
+        f"{'' if chances == [None] * len(chances) else ' The vertical line is chance.'}"
     )
     return [Heading("By axis"), Picture("axes", caption, svg)]
 
 
 def _scale(results: Results) -> list[Block]:
-    """Accuracy against how many learned variables share a meta-parameter, where the rows differ in that."""
-    lines: dict[str, list[tuple[float, Estimate]]] = {}
+    """Headlines against how many learned variables share a meta-parameter, where the rows differ in that.
+
+    Evaluations with the same headline share a picture. What the objective measures stands beside where the names say
+    that it is the same: `accuracy` beside `cumulative_accuracy`.
+    """
+    lines: dict[str, dict[str, list[tuple[float, Estimate]]]] = {}
+    titles: dict[str, str] = {}
     for runs in results.rows.values():
         ended = [run for run in runs if run.summary]
         if not ended:
@@ -305,19 +383,28 @@ def _scale(results: Results) -> list[Block]:
         if not summary["num_meta_parameters"] or not summary["num_learned_variables"]:
             return []
         ratio = summary["num_learned_variables"] / summary["num_meta_parameters"]
-        if logged := [_end(run.metrics, "accuracy") for run in ended if run.metrics]:
-            lines.setdefault("meta-training", []).append((ratio, estimate(logged)))
+        trained = set()
         for name in _evaluations(ended):
-            values = [_mean_of(s, "cumulative_accuracy") for s in _evaluated(ended, name)]
-            lines.setdefault(name, []).append((ratio, estimate(values)))
-    if len({ratio for line in lines.values() for ratio, _ in line}) < 2:
+            found = _evaluated(ended, name)
+            headline = found[0].headline
+            titles.setdefault(headline, found[0].scores[headline].title)
+            panel = lines.setdefault(headline, {})
+            metrics = [entries for run in ended if (entries := run.metrics)]
+            for metric in of_the_objective(metrics[0][-1]) if metrics and headline not in trained else ():
+                if f"_{headline}".endswith(f"_{metric}"):
+                    value = estimate([_end(entries, metric) for entries in metrics])
+                    panel.setdefault("meta-training", []).append((ratio, value))
+            trained.add(headline)
+            panel.setdefault(name, []).append((ratio, estimate(_means(found, headline))))
+    if len({ratio for panel in lines.values() for line in panel.values() for ratio, _ in line}) < 2:
         return []
-    svg = plots.scale(lines, ("learned variables per meta-parameter, |V_L| / |V_M|", "accuracy"))
-    caption = (
-        "Accuracy against sharing: at the end of meta-training and in each evaluation (cumulative), mean over seeds "
-        "with the 95 % interval."
-    )
-    return [Heading("Sharing: |V_L| / |V_M|"), Picture("sharing", caption, svg)]
+    blocks: list[Block] = [Heading("Sharing: |V_L| / |V_M|")]
+    for headline, panel in lines.items():
+        svg = plots.scale(panel, ("learned variables per meta-parameter, |V_L| / |V_M|", titles[headline]))
+        beside = "at the end of meta-training and " if "meta-training" in panel else ""
+        caption = f"Sharing and {titles[headline]}: {beside}in each evaluation, mean over seeds with the 95 % interval."
+        blocks.append(Picture(_file("sharing", headline if len(blocks) > 1 else ""), caption, svg))
+    return blocks
 
 
 def _differences(results: Results) -> list[Block]:

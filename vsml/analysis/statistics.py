@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import ttest_ind
 
-from vsml.evaluation.lifetimes import statistics
+from vsml.evaluation.statistics import statistics
 
 
 class Estimate(NamedTuple):

@@ -1,36 +1,47 @@
-"""The table of a run's evaluations: the learned algorithm above the best gradient descent, as plain text."""
+"""The table of a run's evaluations: the learned algorithm above its rivals, as plain text."""
 
 from __future__ import annotations
 
+import itertools
+import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-LEGEND = """\
-Predictions made before their label is seen; mean over lifetimes ± 95 % interval, and their std.
-Cumulative: all examples. Final: the last tenth."""
-ORACLE = "SGD and Adam are tuned on these very lifetimes."
-BASELINES = {"best_sgd": "best SGD", "best_adam": "best Adam"}
-"""What baselines are called."""
-HEADER = ("accuracy", "cumulative", "std", "final", "std")
+from vsml.evaluation.summary import Summary
+from vsml.metrics import title
+
+WIDTH = 100
+"""Columns that a table fits into, where its labels and scores allow."""
+NOTE = "Mean over lifetimes ± 95 % interval"
+NONE = "-"
+NARROWEST = 13
+"""Columns of `0.822 ± 0.006`: titles of scores are broken into lines of that length."""
 
 
 def evaluation_table(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
-    """Renders evaluations side by side with their baselines.
+    """Renders evaluations side by side with their rivals; those with the same scores under one head.
 
     Args:
       evaluations: what `summary.json` holds under `evaluations`: name -> summary of one evaluator.
 
     Returns:
-      Lines of at most 100 columns without a final line break; one block per evaluation.
+      Lines without a final line break, of at most 100 columns where possible: deviations are left out where there is no
+      room for them.
     """
-    blocks = {_title(name, summary): _rows(summary) for name, summary in evaluations.items()}
-    cells = [HEADER, *(row for rows in blocks.values() for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(HEADER))]
-    lines = [_line(HEADER, widths)]
-    for title, rows in blocks.items():
-        lines += [title, *(_line(row, widths) for row in rows)]
-    compared = any(summary.get("baselines") for summary in evaluations.values())
-    return "\n".join([*lines, f"{LEGEND} {ORACLE}" if compared else LEGEND])
+    summaries = [Summary(name, content) for name, content in evaluations.items()]
+    lines: list[str] = []
+    spread = NOTE
+    for _, group in itertools.groupby(summaries, key=lambda s: [(n, m.title) for n, m in s.scores.items()]):
+        block = list(group)
+        table = _block(block, with_std=True)
+        if max(map(len, table)) > WIDTH:
+            table = _block(block, with_std=False)
+        else:
+            spread = f"{NOTE}, and their std"
+        lines += table
+    notes = dict.fromkeys(summary.note for summary in summaries if summary.note)
+    return "\n".join([*lines, f"{spread}.", *(line for note in notes for line in textwrap.wrap(note, WIDTH))])
 
 
 def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -39,29 +50,62 @@ def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     return [_line(row, widths) for row in rows]
 
 
-def _title(name: str, summary: Mapping[str, Any]) -> str:
-    return f"{name}: {summary['lifetimes']} lifetimes of {summary['examples']} examples, chance {summary['chance']:.3f}"
+def about(summary: Summary) -> str:
+    """What an evaluation is made of: `32 lifetimes of 300 examples, chance 0.100`."""
+    facts = summary.facts
+    of = f" of {facts.pop('examples')} examples" if "examples" in facts else ""
+    plain = {title(name): value for name, value in facts.items() if isinstance(value, str | int | float)}
+    shown = [f"{name} {number(value) if isinstance(value, float) else value}" for name, value in plain.items()]
+    return ", ".join([f"{summary.content['lifetimes']} lifetimes{of}", *shown])
 
 
-def _rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """The evaluation itself, then its baselines."""
-    rows = [_row("learned algorithm", summary)]
-    for name, baseline in summary.get("baselines", {}).items():
-        rows.append(_row(f"{BASELINES.get(name, name)} ({_settings(baseline)})", baseline))
-    return rows
+def number(value: float, interval: float | None = None) -> str:
+    """A value, with the half width of its interval: three decimals, or three digits of what is too large or small."""
+    if not math.isfinite(value):
+        return "not finite"
+    form = _form(value, interval)
+    return f"{value:{form}}" + ("" if interval is None or not math.isfinite(interval) else f" ± {interval:{form}}")
 
 
-def _settings(baseline: Mapping[str, Any]) -> str:
-    edge = ", the grid's edge" if baseline.get("at_grid_edge") else ""
-    return f"{baseline['hidden']} hidden, lr {baseline['learning_rate']:g}{edge}"
+def _form(value: float, interval: float | None) -> str:
+    size = max(abs(value), abs(interval or 0))
+    return ".3f" if size == 0 or 0.01 <= size < 10_000 else ".3g"
 
 
-def _row(label: str, scores: Mapping[str, Any]) -> tuple[str, ...]:
-    cells = [f"  {label}"]
-    for name in ("cumulative_accuracy", "final_accuracy"):
-        score = scores[name]
-        cells += [f"{score['mean']:.3f} ± {score['interval95']:.3f}", f"{score['std']:.3f}"]
-    return tuple(cells)
+def _block(summaries: Sequence[Summary], with_std: bool) -> list[str]:
+    """The lines of evaluations with the same scores: a head, then of each a title and its rows."""
+    blocks = [
+        [(summary, "learned algorithm"), *((r, r.name) for r in summary.rivals.values())] for summary in summaries
+    ]
+    rows = [row for block in blocks for row in block]
+    measures = summaries[0].scores
+    head = {name: textwrap.wrap(measure.title, NARROWEST) for name, measure in measures.items()}
+    height = max(map(len, head.values()))
+    columns = [["", *([""] * (height - 1)), *(f"  {label}" for _, label in rows)]]
+    for name, words in head.items():
+        column = [*([""] * (height - len(words))), *words, *(_mean(row, name) for row, _ in rows)]
+        if with_std:
+            stds = [*([""] * (height - 1)), "std", *(_std(row, name) for row, _ in rows)]
+            width = max(map(len, column))
+            column = [f"{mean:<{width}} {std}" for mean, std in zip(column, stds, strict=True)]
+        columns.append(column)
+    lines = iter(aligned(list(zip(*columns, strict=True))))
+    table = list(itertools.islice(lines, height))
+    for summary, block in zip(summaries, blocks, strict=True):
+        table += [f"{summary.name}: {about(summary)}", *itertools.islice(lines, len(block))]
+    return table
+
+
+def _mean(scored: Summary, name: str) -> str:
+    spread = scored.spread(name)
+    return NONE if spread is None else number(spread.mean, spread.interval95)
+
+
+def _std(scored: Summary, name: str) -> str:
+    spread = scored.spread(name)
+    if spread is None or not math.isfinite(spread.std):
+        return NONE
+    return f"{spread.std:{_form(spread.mean, spread.interval95)}}"
 
 
 def _line(cells: tuple[str, ...], widths: list[int]) -> str:

@@ -1,10 +1,10 @@
 """Meta-test: how well a frozen learning algorithm learns, with gradient descent beside it."""
 
-from vsml.evaluation.base import Evaluation, Evaluator
+from vsml.evaluation.base import Evaluation, Evaluator, Measure, Rival
 from vsml.evaluation.baselines import Baselines
 from vsml.evaluation.online_accuracy import OnlineAccuracy
 
-__all__ = ["Baselines", "Evaluation", "Evaluator", "OnlineAccuracy"]
+__all__ = ["Baselines", "Evaluation", "Evaluator", "Measure", "OnlineAccuracy", "Rival"]
 
 PARTS = (Baselines,)
 """Parts that a gin file may name as `evaluators.X` though they are no evaluators themselves."""

@@ -21,6 +21,7 @@ import numpy as np
 import optax
 
 from vsml.errors import UserError
+from vsml.evaluation.base import Rival
 from vsml.evaluation.lifetimes import Outcomes, accuracies, predict_online, run_lifetimes
 from vsml.hardware import NETWORKS_AT_ONCE
 from vsml.learners.gradient_descent import GradientDescent
@@ -39,17 +40,15 @@ class Best(NamedTuple):
     at_grid_edge: bool  # the optimum may lie beyond the learning rates that were tried
     outcomes: Outcomes  # leaves [lifetimes, T]
 
-    @property
-    def summary(self) -> dict[str, Any]:
-        """What `summary.json` holds of it."""
-        scores = accuracies(self.outcomes)
-        return {
-            "hidden": self.hidden,
-            "learning_rate": self.learning_rate,
-            "at_grid_edge": self.at_grid_edge,
-            "cumulative_accuracy": scores["cumulative_accuracy"],
-            "final_accuracy": scores["final_accuracy"],
-        }
+    def rival(self, optimizer: str) -> Rival:
+        """It, beside an evaluation; `optimizer` is what people call it."""
+        edge = ", the grid's edge" if self.at_grid_edge else ""
+        return Rival(
+            label=f"best {optimizer} ({self.hidden} hidden, lr {self.learning_rate:g}{edge})",
+            scores=accuracies(self.outcomes),
+            facts={"hidden": self.hidden, "learning_rate": self.learning_rate, "at_grid_edge": self.at_grid_edge},
+            curves={"correct": self.outcomes.correct, "loss": self.outcomes.loss},
+        )
 
 
 @dataclass(frozen=True)
@@ -79,14 +78,14 @@ class Baselines:
             if not rates or min(rates) <= 0 or list(rates) != sorted(set(rates)):
                 raise UserError(f"evaluators.Baselines.{name} is {rates}: name rates above 0, each once, ascending")
 
-    def run(self, tasks: TaskDistribution, lifetimes: int, seed: int) -> dict[str, Best]:
+    def run(self, tasks: TaskDistribution, lifetimes: int, seed: int) -> dict[str, Rival]:
         """`best_sgd` and `best_adam` on lifetimes 0..n-1 of a seed: the tasks that `run_lifetimes` gives a learner.
 
         Computed once per process for the same arguments: they do not depend on what is being meta-trained.
         """
         return {
-            "best_sgd": _best("sgd", self.hidden, self.sgd_learning_rates, tasks, lifetimes, seed),
-            "best_adam": _best("adam", self.hidden, self.adam_learning_rates, tasks, lifetimes, seed),
+            "best_sgd": _best("sgd", self.hidden, self.sgd_learning_rates, tasks, lifetimes, seed).rival("SGD"),
+            "best_adam": _best("adam", self.hidden, self.adam_learning_rates, tasks, lifetimes, seed).rival("Adam"),
         }
 
 
@@ -125,4 +124,4 @@ def _best(
         for i, rate in enumerate(rates):
             at_edge = i in (0, len(rates) - 1)
             candidates.append(Best(units, rate, at_edge, Outcomes(*(leaf[:, i] for leaf in outcomes))))
-    return max(candidates, key=lambda best: accuracies(best.outcomes)["cumulative_accuracy"]["mean"])
+    return max(candidates, key=lambda best: np.mean(accuracies(best.outcomes)["cumulative_accuracy"]))

@@ -1,4 +1,4 @@
-"""Runs many lifetimes of a frozen learner and reduces their predictions to the numbers of a summary."""
+"""Runs many lifetimes of a frozen learner and reduces the predictions of each to its scores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
-from scipy.special import stdtrit
 
 from vsml.errors import UserError
 from vsml.learners.base import Learner
@@ -126,33 +125,22 @@ def _spread(num_devices: int, on_device: Callable[[Any, Any], Any]) -> Callable[
     return jax.shard_map(on_device, mesh=mesh, in_specs=(everywhere, split), out_specs=split, check_vma=False)
 
 
-def accuracies(outcomes: Outcomes) -> dict[str, dict[str, float]]:
-    """Statistics over lifetimes of what a lifetime's predictions were worth.
+def accuracies(outcomes: Outcomes) -> dict[str, np.ndarray]:
+    """What the predictions of each lifetime were worth.
 
     Args:
       outcomes: leaves [lifetimes, T].
 
     Returns:
-      `cumulative_accuracy`: mean over the counted predictions of a lifetime; `final_accuracy`: over those of the last
-      tenth of the steps that count (one at least); `loss` in nats, over all that count. Each as by `statistics`.
+      Values [lifetimes]. `cumulative_accuracy`: mean over the counted predictions of a lifetime; `final_accuracy`: over
+      those of the last tenth of the steps that count (one at least); `loss` in nats, over all that count.
     """
     last = _last_steps(outcomes.weight > 0)
     return {
-        "cumulative_accuracy": statistics(_mean(outcomes.correct, outcomes.weight)),
-        "final_accuracy": statistics(_mean(outcomes.correct, outcomes.weight * last)),
-        "loss": statistics(_mean(outcomes.loss, outcomes.weight)),
+        "cumulative_accuracy": _mean(outcomes.correct, outcomes.weight),
+        "final_accuracy": _mean(outcomes.correct, outcomes.weight * last),
+        "loss": _mean(outcomes.loss, outcomes.weight),
     }
-
-
-def statistics(values: np.ndarray) -> dict[str, float]:
-    """Mean, standard deviation and half width of the 95 % interval of the mean of one value per lifetime.
-
-    The deviation is that of a sample (n - 1); the interval is Student's, t_{n-1}(.975) std / sqrt(n).
-    """
-    with np.errstate(invalid="ignore", over="ignore"):  # a diverged learner's loss is not finite, and is shown so
-        mean, std = float(np.mean(values)), float(np.std(values, ddof=1))
-    quantile = float(stdtrit(len(values) - 1, 0.975))
-    return {"mean": mean, "std": std, "interval95": quantile * std / len(values) ** 0.5}
 
 
 def _mean(values: np.ndarray, weight: np.ndarray) -> np.ndarray:

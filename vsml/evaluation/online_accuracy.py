@@ -8,19 +8,21 @@ Source: the metric of Kirsch & Schmidhuber 2021, arXiv 2012.14905, section 4.2.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import jax
 
 from vsml.errors import UserError
-from vsml.evaluation.base import Evaluation, Evaluator
+from vsml.evaluation.base import Evaluation, Evaluator, Measure
 from vsml.evaluation.baselines import Baselines
 from vsml.evaluation.lifetimes import Online, accuracies, run_lifetimes
 from vsml.fields import MAY_CHANGE
 from vsml.learners.base import Learner
 from vsml.tasks.base import TaskDistribution
 from vsml.types import Params
+
+NOTE = "Predictions made before their label is seen. Cumulative: all examples of a lifetime. Final: its last tenth."
+ORACLE = "SGD and Adam are tuned on these very lifetimes."
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class OnlineAccuracy(Evaluator):
       seed: of tasks and initial states.
       baselines: run on the very same tasks, shown beside; None for none.
       chunk: lifetimes at once, which bounds memory; None for all.
+      interim_lifetimes: how many during meta-training (`train.evaluate_every`), the first ones; None for all.
     """
 
     name: str
@@ -42,16 +45,15 @@ class OnlineAccuracy(Evaluator):
     seed: int = 0
     baselines: Baselines | None = None
     chunk: int | None = field(default=None, metadata=MAY_CHANGE)
+    interim_lifetimes: int | None = None
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[\w-]+", self.name):
-            raise UserError(
-                f"evaluators.OnlineAccuracy.name is '{self.name}', but it names a file: use letters, digits, '_', '-'"
-            )
-        if self.lifetimes < 2:
-            raise UserError(
-                f"evaluators.OnlineAccuracy.lifetimes is {self.lifetimes}: set it to 2 or more, or there is no spread"
-            )
+        for name in ("lifetimes", "interim_lifetimes"):
+            number = getattr(self, name)
+            if number is not None and number < 2:
+                raise UserError(
+                    f"evaluators.OnlineAccuracy.{name} is {number}: set it to 2 or more, or there is no spread"
+                )
         if self.chunk is not None and self.chunk < 1:
             raise UserError(f"evaluators.OnlineAccuracy.chunk is {self.chunk}: set it to 1 or more, or to None for all")
 
@@ -63,25 +65,34 @@ class OnlineAccuracy(Evaluator):
         """Evaluates a learner, and the baselines beside it.
 
         Returns:
-          `summary`: examples (of one lifetime, T * B), lifetimes, `cumulative_accuracy`, `final_accuracy` and `loss`
-          (mean, std and interval95 as by `lifetimes.statistics`), chance (accuracy of guessing), and baselines:
-          `best_sgd` and `best_adam` (see `Baselines`), {} without any.
-          `curves`: `correct` and `loss` [lifetimes, T], means over the batch, NaN where no prediction counts; the same
-          of each baseline as `best_sgd_correct`, `best_sgd_loss`, ...
+          Scores `cumulative_accuracy` (the headline), `final_accuracy` and `loss`, as by `lifetimes.accuracies`. Curves
+          `correct` and `loss` [lifetimes, T], means over the batch, NaN where no prediction counts. Facts: examples (of
+          one lifetime, T * B) and chance (accuracy of guessing). Rivals `best_sgd` and `best_adam` (see `Baselines`).
         """
         spec = self.tasks.spec
         outcomes = run_lifetimes(
             Online(learner), jax.device_get(params), self.tasks, self.lifetimes, self.seed, self.chunk
         )
         rivals = {} if self.baselines is None else self.baselines.run(self.tasks, self.lifetimes, self.seed)
-        summary = {
-            "examples": spec.length * spec.batch,
-            "lifetimes": self.lifetimes,
-            **accuracies(outcomes),
-            "chance": 1 / spec.num_outputs,
-            "baselines": {name: best.summary for name, best in rivals.items()},
-        }
-        curves = {"correct": outcomes.correct, "loss": outcomes.loss}
-        for name, best in rivals.items():
-            curves |= {f"{name}_correct": best.outcomes.correct, f"{name}_loss": best.outcomes.loss}
-        return Evaluation(self.name, summary, curves)
+        chance = 1 / spec.num_outputs
+        share = Measure(limits=(0.0, 1.0), chance=chance)
+        return Evaluation(
+            self.name,
+            accuracies(outcomes),
+            headline="cumulative_accuracy",
+            rivals=rivals,
+            curves={"correct": outcomes.correct, "loss": outcomes.loss},
+            facts={"examples": spec.length * spec.batch, "chance": chance},
+            measures={
+                "cumulative_accuracy": share,
+                "final_accuracy": share,
+                "correct": replace(share, title="accuracy"),
+                "loss": Measure("loss (nats)", lower_is_better=True),
+            },
+            note=NOTE + (f" {ORACLE}" if rivals else ""),
+        )
+
+    def interim(self) -> OnlineAccuracy:
+        """Without baselines, on `interim_lifetimes`."""
+        lifetimes = min(self.lifetimes, self.interim_lifetimes or self.lifetimes)
+        return replace(self, baselines=None, lifetimes=lifetimes)

@@ -1,6 +1,6 @@
 """Writing a run directory: everything needed to rerun, resume, compare and plot a run.
 
-config.gin  operative_config.gin  config.json  environment.json  summary.json  metrics.jsonl
+config.gin  operative_config.gin  config.json  environment.json  summary.json  metrics.jsonl  evaluations.jsonl
 checkpoints/  train/  eval/  evaluations/*.npz
 """
 
@@ -39,6 +39,7 @@ class RunDirectory:
         self.config_json = self.path / names.CONFIG_JSON
         self.summary_json = self.path / names.SUMMARY
         self.metrics = self.path / names.METRICS
+        self.interim = self.path / names.INTERIM
         self.checkpoints = self.path / names.CHECKPOINTS
         self.evaluations = self.path / names.EVALUATIONS
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 CONFIG_GIN, OPERATIVE_CONFIG, CONFIG_JSON = "config.gin", "operative_config.gin", "config.json"
-ENVIRONMENT, SUMMARY, METRICS = "environment.json", "summary.json", "metrics.jsonl"
+ENVIRONMENT, SUMMARY, METRICS, INTERIM = "environment.json", "summary.json", "metrics.jsonl", "evaluations.jsonl"
 CHECKPOINTS, EVALUATIONS, REPORT = "checkpoints", "evaluations", "report"
 SWEEP = "sweep.json"
 """In the directory of a sweep."""

@@ -60,11 +60,16 @@ class Run:
         """The entries of `metrics.jsonl`."""
         return read_metrics(self.path / names.METRICS)
 
+    @property
+    def interim(self) -> list[dict[str, Any]]:
+        """The entries of `evaluations.jsonl`: evaluations during meta-training."""
+        return read_metrics(self.path / names.INTERIM)
+
     def curves(self, evaluation: str) -> dict[str, np.ndarray]:
-        """The curves [lifetimes, T] of an evaluation."""
+        """The curves of an evaluation, [lifetimes, T] each, and those of its rivals as `RIVAL_CURVE`."""
         try:
             with np.load(self.path / names.EVALUATIONS / f"{evaluation}.npz") as file:
-                return {name: file[name] for name in file.files}
+                return {name: np.atleast_2d(file[name]) for name in file.files}
         except (OSError, ValueError):
             return {}
 
@@ -113,7 +118,7 @@ def read_results(path: Path) -> Results:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The entries of a `metrics.jsonl`, oldest first, as far as they are whole; none where there is no such file."""
+    """The entries of `metrics.jsonl` or its like, oldest first, as far as they are whole; none without a file."""
     entries = []
     for line in path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else ():
         try:

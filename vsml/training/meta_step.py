@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from vsml.errors import UserError
 from vsml.experiment import Experiment
 from vsml.meta_optimizers.base import EstimatorState, Population
+from vsml.metrics import LOSS
 from vsml.training.lifetimes import TaskLifetimes
 from vsml.training.parallel import PerDevice, device_index, gather_over_devices, mean_over_devices
 from vsml.types import Array, Key, Metrics, Params
 
 LOSS_MEMORY = 0.98
-ACCURACY_CURVE = "accuracy_curve"
-"""Metric that is a curve over a lifetime: of each share its own, since lengths may differ."""
 
 
 class TrainState(NamedTuple):
@@ -144,21 +144,36 @@ def _mean_over_shares(experiment: Experiment, trees: Sequence[Any]) -> Any:
 
 
 def _report(experiment: Experiment, reports: Sequence[Metrics]) -> Metrics:
-    """Metrics of the whole population and, of a mixture, also those of each share as `metric/name`."""
-    reports = [dict(report) for report in reports]
-    curves = {
-        f"{ACCURACY_CURVE}/{share.name}".rstrip("/"): report.pop(ACCURACY_CURVE)
-        for share, report in zip(experiment.shares, reports, strict=True)
-        if ACCURACY_CURVE in report
-    }
+    """Metrics of the whole population and, of a mixture, also those of each share as `metric/name`.
+
+    Scalars of the population are means over those of all shares; curves are of each share its own, since lengths may
+    differ.
+
+    Raises:
+      UserError: there is no loss, or a metric is neither a scalar nor a curve.
+    """
+    for report in reports:
+        _check_metrics(experiment, report)
     if len(reports) == 1:
-        return {**reports[0], **curves}
+        return dict(reports[0])
+    shared = [name for name, value in reports[0].items() if jnp.ndim(value) == 0 and all(name in r for r in reports)]
+    means = _mean_over_shares(experiment, [{name: report[name] for name in shared} for report in reports])
     named = {
         f"{metric}/{share.name}": value
         for share, report in zip(experiment.shares, reports, strict=True)
         for metric, value in report.items()
     }
-    return {**_mean_over_shares(experiment, reports), **named, **curves}
+    return {**means, **named}
+
+
+def _check_metrics(experiment: Experiment, metrics: Metrics) -> None:
+    objective = f"objectives.{type(experiment.objective).__name__}"
+    if LOSS not in metrics:
+        raise UserError(f"{objective} measures {', '.join(metrics) or 'nothing'}: add its `loss`")
+    for name, value in metrics.items():
+        if jnp.ndim(value) > (0 if name == LOSS else 1):
+            shape = list(jnp.shape(value))
+            raise UserError(f"{objective}: the metric '{name}' has the shape {shape}: give a scalar, or a curve [T]")
 
 
 def _choose(condition: Array, new: Any, old: Any) -> Any:

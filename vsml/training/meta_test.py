@@ -126,15 +126,13 @@ def finish(
 def _tell_tensorboard(run: RunDirectory, config: Config, step: int, evaluations: Sequence[Evaluation]) -> None:
     from vsml.training.writers import TensorBoard, compared_by  # half a second, that no evaluator need wait for
 
-    by_name = [evaluation.name for evaluation in evaluations]
-    logged = read_metrics(run.metrics)[-1:]
-    values = [entry[name] for entry in logged for name in ("loss", "accuracy")] or [None, None]
-    values += [evaluation.summary["cumulative_accuracy"]["mean"] for evaluation in evaluations]
-    outcome = {tag: value for tag, value in zip(compared_by(by_name), values, strict=True) if value is not None}
+    outcome = compared_by(
+        read_metrics(run.metrics), {evaluation.name: evaluation.summary for evaluation in evaluations}
+    )
     with closing(TensorBoard(run.path, resume_step=step)) as board:
         for evaluation in evaluations:
             board.evaluation(step, evaluation)
-        board.config(config.text, run.hyperparameters(config), by_name)
+        board.config(config.text, run.hyperparameters(config), outcome)
         board.outcome(step, outcome)
 
 

@@ -166,7 +166,8 @@ def _meta_train(
     started = time.monotonic() - meta["seconds"]
 
     def save(done: int, smoothed_loss: float) -> None:
-        meta["seconds"] = time.monotonic() - started
+        evaluating = progress.evaluating_seconds if progress else 0.0
+        meta["seconds"] = time.monotonic() - started - evaluating
         if smoothed_loss < meta["best"]["loss"]:
             meta["best"] = {"step": done, "loss": smoothed_loss}
         if progress:
@@ -181,6 +182,8 @@ def _meta_train(
     following = follow(run, config, experiment, start, meta["seconds"]) if is_main() else nullcontext()
     with following as progress, catch_interruption() as interruption, closing(trace):
         asked_to_stop = CommonSignal(interruption, parallel)
+        if progress:
+            progress.evaluate(start, running)
         for done in range(start + 1, experiment.steps + 1):
             with trace.step(done):
                 running.step()
@@ -196,6 +199,8 @@ def _meta_train(
                 save(done, float(running.metrics()["smoothed_loss"]))
             if stop:
                 _leave(stop, done, experiment, run, checkpoints)
+            if progress:
+                progress.evaluate(done, running)
         checkpoints.wait()
     state = fetch_replicated(running.state)
     if skipped := int(state.skipped):

@@ -1,9 +1,12 @@
 """What a run writes for people and plots: `metrics.jsonl` and TensorBoard event files.
 
-metrics.jsonl   one line per logged meta-step, of what the config determines: a resumed run writes the same lines
-train/          scalars, learning curves over a lifetime as images, histograms of V_M
-eval/           scalars and learning curves of the evaluators
-the run itself  the config as text, hyperparameters joined with the metrics of both
+metrics.jsonl      one line per logged meta-step, of what the config determines: a resumed run writes the same lines
+evaluations.jsonl  the same of every evaluation during meta-training
+train/             scalars, curves over a lifetime as images, histograms of V_M
+eval/              scores of the evaluators over meta-steps, and their curves as images
+the run itself     the config as text, hyperparameters joined with the metrics of both
+
+Metrics, scores and curves are written as they come: no name is known here but `loss`.
 """
 # pyright: reportAttributeAccessIssue=false
 # (the protocol buffers of tensorboardX make their classes when imported)
@@ -12,7 +15,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,37 +28,41 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import api_pb2, event_pb2, plugin_hparams_pb2, summary_pb2
 from tensorboardX.summary import Summary
 
-from vsml.evaluation.base import Evaluation
+from vsml.evaluation.base import Evaluation, Measure
+from vsml.evaluation.summary import Summary as Evaluated
+from vsml.metrics import of_the_objective, title
 from vsml.runs.files import without_non_finite, write_whole, writing
 from vsml.runs.results import read_metrics
 
 HPARAMS_PLUGIN = "hparams"
 META_TRAIN, META_TEST = "meta_train", "meta_test"
-CURVES = {"correct": "learned algorithm", "best_sgd_correct": "best SGD", "best_adam_correct": "best Adam"}
-"""Curves of an evaluation that are drawn, and what they are called."""
+LEARNING_CURVE = "learning_curve"
+"""Image of the first curve; others are named themselves."""
 FLUSH_SECONDS = 5
 _EDGES = np.geomspace(1e-12, 1e20, 774)  # each a tenth above the one before, as in TensorBoard's own histograms
 HISTOGRAM_BINS = np.concatenate([-_EDGES[::-1], [0], _EDGES])
 
 
 class MetricsFile:
-    """`metrics.jsonl`: one JSON object per line, flushed line by line; a number that is not finite is null.
+    """`metrics.jsonl` or `evaluations.jsonl`: one JSON object per line, flushed line by line.
+
+    A number that is not finite is null.
 
     Whatever cannot be written raises `UserError`.
     """
 
     def __init__(self, path: Path, resume_step: int):
-        """Opens the file and drops what was written after the checkpoint of `resume_step`, also a line cut short."""
+        """Opens the file and drops what was written after `resume_step`, also a line cut short."""
         self._path = path
         kept = [json.dumps(entry) + "\n" for entry in read_metrics(path) if entry["step"] <= resume_step]
         write_whole(path, "".join(kept))
         with writing(path):
             self._file = path.open("a")
 
-    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+    def write(self, step: int, content: Mapping[str, Any]) -> None:
         """Appends one line; `step` counts finished meta-steps."""
         with writing(self._path):
-            self._file.write(json.dumps(without_non_finite({"step": step, **scalars}), allow_nan=False) + "\n")
+            self._file.write(json.dumps(without_non_finite({"step": step, **content}), allow_nan=False) + "\n")
             self._file.flush()
 
     def close(self) -> None:
@@ -124,17 +131,23 @@ class TensorBoard:
             self._files[name] = EventFile(self._directory / name, self._purge_steps[name])
         return self._files[name]
 
-    def config(self, text: str, hyperparameters: Mapping[str, Any], evaluators: Iterable[str]) -> None:
-        """Writes the gin config as text, and the hyperparameters with the names of the metrics they are compared by.
+    def config(self, text: str, hyperparameters: Mapping[str, Any], compared: Iterable[str] | None = None) -> None:
+        """Writes the gin config as text, and the hyperparameters.
 
         What an earlier process wrote of them is removed, since TensorBoard would go on showing it.
+
+        Args:
+          text: the gin config.
+          hyperparameters: by name.
+          compared: tags of the metrics that runs are compared by; None before they are known: TensorBoard takes the
+            columns of its HPARAMS tab from the first run that names them.
         """
         with writing(self._directory):
             for earlier in self._directory.glob("events.out.tfevents.*"):
                 earlier.unlink()
         run = self._file(".")
         run.add(0, summaries.text("config.gin", "\n".join("    " + line for line in text.splitlines())))
-        for summary in _hparams(hyperparameters, compared_by(evaluators)):
+        for summary in _hparams(hyperparameters, compared):
             run.add(0, summary)
         self.flush()
 
@@ -150,27 +163,42 @@ class TensorBoard:
             self._file("train").add(step, summaries.scalar(f"{META_TRAIN}/{tag}", value))
 
     def plots(self, step: int, curves: Mapping[str, np.ndarray], params: Any) -> None:
-        """Writes accuracies over a lifetime [T], mean over the population, and histograms of the meta-parameters.
+        """Writes curves over a lifetime [T], mean over the population, and histograms of the meta-parameters.
 
-        A curve is named `accuracy_curve` or, in a mixture, `accuracy_curve/DISTRIBUTION`.
+        A curve is named `metric` or, in a mixture, `metric/DISTRIBUTION`: those of one metric share an image.
         """
         file = self._file("train")
-        labelled = {name.partition("/")[2] or "population": curve for name, curve in curves.items()}
-        file.add(step, _image(f"{META_TRAIN}/learning_curve", _learning_curves(labelled, f"meta-step {step}")))
+        by_metric: dict[str, dict[str, np.ndarray]] = {}
+        for name, curve in curves.items():
+            metric, _, distribution = name.partition("/")
+            by_metric.setdefault(metric, {})[distribution or "population"] = curve
+        for index, (metric, lines) in enumerate(by_metric.items()):
+            tag = f"{META_TRAIN}/{metric if index else LEARNING_CURVE}"
+            measure = Measure(title(metric.removesuffix("_curve")))
+            file.add(step, _image(tag, _learning_curves(lines, f"meta-step {step}", measure)))
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
             name = jax.tree_util.keystr(path, simple=True, separator="/")
             values = np.clip(np.asarray(leaf, np.float64), HISTOGRAM_BINS[0], HISTOGRAM_BINS[-1])
             file.add(step, summaries.histogram(f"parameters/{name}", values, HISTOGRAM_BINS))
 
+    def scores(self, step: int, evaluation: Evaluation) -> None:
+        """Writes the mean scores of one evaluator, and its rivals' beside."""
+        summary = evaluation.summary
+        for prefix, row in {"": summary, **{f"{key}/": row for key, row in summary["baselines"].items()}}.items():
+            for score in evaluation.scores:
+                tag = f"{META_TEST}/{evaluation.name}/{prefix}{score}"
+                self._file("eval").add(step, summaries.scalar(tag, row[score]["mean"]))
+
     def evaluation(self, step: int, evaluation: Evaluation) -> None:
-        """Writes the outcome of one evaluator: accuracies, the baselines' beside, and the mean learning curves."""
-        name, summary = f"{META_TEST}/{evaluation.name}", evaluation.summary
-        rows = {"": summary, **{f"{key}/": row for key, row in (summary.get("baselines") or {}).items()}}
-        for prefix, row in rows.items():
-            for metric in ("cumulative_accuracy", "final_accuracy"):
-                self._file("eval").add(step, summaries.scalar(f"{name}/{prefix}{metric}", row[metric]["mean"]))
-        curves = {CURVES[key]: curve.mean(axis=0) for key, curve in evaluation.curves.items() if key in CURVES}
-        self._file("eval").add(step, _image(f"{name}/learning_curve", _learning_curves(curves, evaluation.name)))
+        """Writes the outcome of one evaluator: its scores, and the means of its curves as images."""
+        self.scores(step, evaluation)
+        for index, (name, curve) in enumerate(evaluation.curves.items()):
+            others = {r.label: r.curves[name] for r in evaluation.rivals.values() if name in r.curves}
+            lines = {"learned algorithm": curve, **others}
+            means = {label: np.atleast_2d(values).mean(axis=0) for label, values in lines.items()}
+            tag = f"{META_TEST}/{evaluation.name}/{LEARNING_CURVE}" + (f"_{name}" if index else "")
+            image = _image(tag, _learning_curves(means, evaluation.name, evaluation.measure(name)))
+            self._file("eval").add(step, image)
         self.flush()
 
     def flush(self) -> None:
@@ -184,24 +212,25 @@ class TensorBoard:
             file.close()
 
 
-def compared_by(evaluators: Iterable[str]) -> list[str]:
-    """Tags of the metrics that runs are compared by: the end of meta-training, and of each evaluation."""
-    tests = [f"{META_TEST}/{name}/cumulative_accuracy" for name in evaluators]
-    return [f"{META_TRAIN}/loss", f"{META_TRAIN}/accuracy", *tests]
+def compared_by(metrics: Sequence[Mapping[str, Any]], evaluations: Mapping[str, Any]) -> dict[str, float]:
+    """What runs are compared by: the end of meta-training, and the headline of each evaluation.
+
+    Args:
+      metrics: the entries of `metrics.jsonl`.
+      evaluations: summaries by name.
+
+    Returns:
+      Values by tag, NaN where they are not finite.
+    """
+    last = metrics[-1] if metrics else {}
+    trained = {f"{META_TRAIN}/{name}": last[name] for name in of_the_objective(last)} if last else {}
+    tested = {name: Evaluated(name, content) for name, content in evaluations.items()}
+    headlines = {f"{META_TEST}/{n}/{s.headline}": s.content[s.headline]["mean"] for n, s in tested.items()}
+    return {tag: float("nan") if value is None else value for tag, value in {**trained, **headlines}.items()}
 
 
-def _hparams(hyperparameters: Mapping[str, Any], metrics: Iterable[str]) -> Iterable[Summary]:
-    """The two summaries that make a run a row of TensorBoard's HPARAMS tab; metrics are tags of the same event file."""
-    experiment = api_pb2.Experiment(
-        hparam_infos=[
-            api_pb2.HParamInfo(
-                name=name,
-                type=api_pb2.DATA_TYPE_FLOAT64 if is_number(value) else api_pb2.DATA_TYPE_STRING,
-            )
-            for name, value in hyperparameters.items()
-        ],
-        metric_infos=[api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in metrics],
-    )
+def _hparams(hyperparameters: Mapping[str, Any], metrics: Iterable[str] | None) -> Iterable[Summary]:
+    """The summaries that make a run a row of TensorBoard's HPARAMS tab; metrics are tags of the same event file."""
     start = plugin_hparams_pb2.SessionStartInfo()
     for name, value in hyperparameters.items():
         if is_number(value):
@@ -209,9 +238,20 @@ def _hparams(hyperparameters: Mapping[str, Any], metrics: Iterable[str]) -> Iter
         else:
             start.hparams[name].string_value = str(value)
     contents = {
-        "_hparams_/experiment": plugin_hparams_pb2.HParamsPluginData(experiment=experiment, version=0),
-        "_hparams_/session_start_info": plugin_hparams_pb2.HParamsPluginData(session_start_info=start, version=0),
+        "_hparams_/session_start_info": plugin_hparams_pb2.HParamsPluginData(session_start_info=start, version=0)
     }
+    if metrics is not None:
+        experiment = api_pb2.Experiment(
+            hparam_infos=[
+                api_pb2.HParamInfo(
+                    name=name,
+                    type=api_pb2.DATA_TYPE_FLOAT64 if is_number(value) else api_pb2.DATA_TYPE_STRING,
+                )
+                for name, value in hyperparameters.items()
+            ],
+            metric_infos=[api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in metrics],
+        )
+        contents["_hparams_/experiment"] = plugin_hparams_pb2.HParamsPluginData(experiment=experiment, version=0)
     for tag, content in contents.items():
         plugin = summary_pb2.SummaryMetadata.PluginData(plugin_name=HPARAMS_PLUGIN, content=content.SerializeToString())
         yield Summary(value=[Summary.Value(tag=tag, metadata=summary_pb2.SummaryMetadata(plugin_data=plugin))])
@@ -221,17 +261,19 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _learning_curves(curves: Mapping[str, np.ndarray], title: str) -> Figure:
-    """Accuracy against the number of examples seen, smoothed over a twentieth of the lifetime."""
+def _learning_curves(curves: Mapping[str, np.ndarray], title: str, measure: Measure) -> Figure:
+    """Values against the steps of a lifetime, smoothed over a twentieth of it."""
     figure = Figure(figsize=(5, 3), dpi=100, layout="constrained")
     axes = figure.add_subplot()
     for name, curve in curves.items():
         width = max(1, len(curve) // 20)
         smooth = np.convolve(curve, np.ones(width) / width, mode="valid")
         axes.plot(np.arange(len(smooth)) + width, smooth, label=name)
-    axes.set(xlabel="examples seen", ylabel="accuracy", ylim=(0, 1), title=title)
+    axes.set(xlabel="steps of a lifetime", ylabel=measure.title, title=title)
+    if measure.limits:
+        axes.set_ylim(measure.limits)
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", frameon=False)
+    axes.legend(loc="best", frameon=False)
     return figure
 
 
