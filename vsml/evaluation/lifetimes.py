@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, PartitionSpec
-from scipy.special import stdtrit
 
 from vsml.errors import UserError
 from vsml.learners.base import Learner
@@ -152,6 +151,8 @@ def statistics(values: np.ndarray) -> dict[str, float]:
 
     The deviation is that of a sample (n - 1); the interval is Student's, t_{n-1}(.975) std / sqrt(n).
     """
+    from scipy.special import stdtrit  # a fifth of what `vsml eval` needs to start, not needed until it ends
+
     with np.errstate(invalid="ignore", over="ignore"):  # a diverged learner's loss is not finite, and is shown so
         mean, std = float(np.mean(values)), float(np.std(values, ddof=1))
     quantile = float(stdtrit(len(values) - 1, 0.975))
