@@ -291,20 +291,20 @@ def _matrix(arguments: Arguments) -> int:
     from vsml.analysis.matrix_drawing import save_drawing
     from vsml.analysis.network_picture import network_picture
     from vsml.runs import names, sources
-    from vsml.training.meta_step import init_state
 
     source, overrides = Path(arguments.words[0]), _overrides(arguments)
     saved = sources.of_run(source, _checkpoint(arguments)) if source.is_dir() else None
     recipe = arguments.words[0] if saved is None else str(source / names.CONFIG_GIN)
     experiment = configs.load(recipe, overrides).build()
-    params = init_state(experiment).params
+    spec = experiment.spec if saved is None else sources.task_specs(saved.about)[0]
+    params = experiment.learner.init(jax.random.key(experiment.seed), spec)
     if saved is not None:
         try:
             params = saved.fill(params)
         except ValueError as error:
             raise UserError(f"{source}: its meta-parameters do not fit the learner ({error})") from None
     backward_pass = arguments.flags["backward_pass"].value
-    figure, shown = network_picture(experiment.learner, params, experiment.spec, backward_pass)
+    figure, shown = network_picture(experiment.learner, params, spec, backward_pass)
     out = Path(arguments.flags["out"].value)
     save_drawing(figure, out)
     print(f"{out}: {shown}")

@@ -49,7 +49,7 @@ def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     Path("paper.py").write_text(PAPER)
     Path("my.gin").write_text(SWEEP + "axes.SEED = [0, 1]\n")
     monkeypatch.setattr(local, "COMMAND", (sys.executable, "-S", "paper.py"))
-    monkeypatch.setattr(local, "_check", lambda points: None)
+    monkeypatch.setattr(local, "_check", lambda points, directory: None)
     sweep = load("my.gin")
     directory = tmp_path / "sweep"
     for point in sweep.points:

@@ -15,6 +15,7 @@ from vsml.analysis.matrix_view import matrix_view, network_of, refusal
 from vsml.errors import UserError
 from vsml.learners.base import Learner
 from vsml.learners.vsml import VSML
+from vsml.runs import names, sources
 from vsml.tasks.base import TaskSpec
 from vsml.types import Params
 
@@ -54,14 +55,14 @@ def network_picture(
 def report_section(run: Path) -> list[Block]:
     """The section of a run's report; nothing where there are no sub-RNNs, or too many to be seen."""
     try:
-        experiment = configs.load(str(run / "config.gin")).build()
-        found = connections_of(experiment.learner, experiment.spec)
+        learner = configs.load(str(run / names.CONFIG_GIN)).build().learner
+        found = connections_of(learner, sources.task_specs(sources.of_run(run).about)[0])
     except UserError:
         return []
-    assert isinstance(experiment.learner, VSML)
+    assert isinstance(learner, VSML)
     if max(found.shape) > LARGEST_READABLE:
         return []
-    figure = draw_connections(found, _title(experiment.learner, found))
+    figure = draw_connections(found, _title(learner, found))
     return [Heading("The network"), Picture("network", CAPTION, plots.as_svg(figure))]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import stdtrit
 
 
 def statistics(values: np.ndarray) -> dict[str, float]:
@@ -14,6 +13,8 @@ def statistics(values: np.ndarray) -> dict[str, float]:
     """
     if len(values) == 1:
         return {"mean": float(values[0]), "std": float("nan"), "interval95": float("nan")}
+    from scipy.special import stdtrit  # a fifth of what `vsml eval` needs to start, not needed until it ends
+
     with np.errstate(invalid="ignore", over="ignore"):  # a diverged learner's loss is not finite, and is shown so
         mean, std = float(np.mean(values)), float(np.std(values, ddof=1))
     quantile = float(stdtrit(len(values) - 1, 0.975))

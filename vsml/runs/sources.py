@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from vsml.runs.directory import RunDirectory
 from vsml.runs.files import write_whole
 from vsml.runs.meta_parameters import MetaParameters
 from vsml.runs.saved import Which, find_step, read_meta, read_params
+from vsml.tasks.base import TaskSpec
 
 OF_CHECKPOINT = ("specs", "seconds", "started_from")
 """What is taken over from the meta data of a checkpoint."""
@@ -76,6 +78,15 @@ def export(directory: Path, path: Path, which: Which = "newest") -> MetaParamete
     found = of_run(directory, which)
     write_whole(path, found.to_bytes())
     return found
+
+
+def task_specs(about: Mapping[str, Any]) -> list[TaskSpec]:
+    """The shapes of tasks that meta-parameters were trained on, so that their data need not be there."""
+
+    def from_json(value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    return [TaskSpec(**{name: from_json(value) for name, value in spec.items()}) for spec in about["specs"]]
 
 
 def _versions(run: RunDirectory) -> dict[str, Any]:

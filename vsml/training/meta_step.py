@@ -33,7 +33,7 @@ class TrainState(NamedTuple):
     key: Array  # [2] uint32, of the meta-steps' randomness: data, so that one compiled program serves every seed
 
 
-def init_state(experiment: Experiment, params: Params | None = None) -> TrainState:
+def init_state(experiment: Experiment, params: Params = None) -> TrainState:
     """The state before the first meta-step; a function of the seed alone, or of it and given meta-parameters."""
     if params is None:
         params = experiment.learner.init(run_key(experiment, 0), experiment.spec)

@@ -88,7 +88,7 @@ def summary_head(
     config: Config, experiment: Experiment, num_devices: int, step: int, meta: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The part of `summary.json` that is known without any evaluation; `meta` is what a checkpoint says."""
-    params, learned = shapes_of_learner(experiment.learner, _specs(meta))
+    params, learned = shapes_of_learner(experiment.learner, sources.task_specs(meta))
     head = {
         "recipe": config.recipe,
         "seed": experiment.seed,
@@ -150,7 +150,7 @@ def _config(source: Path, saved: MetaParameters, overrides: Sequence[str]) -> Co
 
 def _fitting(experiment: Experiment, saved: MetaParameters, source: Path) -> Params:
     """The meta-parameters in the form that the learner wants. Raises `UserError` where they do not fit it."""
-    specs = {_specs(saved.about)[0]: "the learner"}
+    specs = {sources.task_specs(saved.about)[0]: "the learner"}
     for evaluator in experiment.evaluators:
         if isinstance(tasks := getattr(evaluator, "tasks", None), TaskDistribution):
             specs.setdefault(tasks.spec, f"the learner on the tasks of the evaluator {evaluator.name}")
@@ -161,20 +161,11 @@ def _fitting(experiment: Experiment, saved: MetaParameters, source: Path) -> Par
                 f"{source}: its meta-parameters do not fit {who} ({mismatch}): change only what leaves the shapes of "
                 "V_M as they are"
             )
-    return saved.fill(wanted[_specs(saved.about)[0]])
+    return saved.fill(wanted[sources.task_specs(saved.about)[0]])
 
 
 def _shapes(learner: Learner, spec: TaskSpec) -> Params:
     return jax.eval_shape(lambda key: learner.init(key, spec), jax.random.key(0))
-
-
-def _specs(meta: Mapping[str, Any]) -> list[TaskSpec]:
-    """The shapes of tasks that meta-parameters were trained on."""
-
-    def from_json(value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
-
-    return [TaskSpec(**{name: from_json(value) for name, value in spec.items()}) for spec in meta["specs"]]
 
 
 def _label(overrides: Sequence[str], step: int) -> str:
