@@ -291,13 +291,14 @@ def _matrix(arguments: Arguments) -> int:
     from vsml.analysis.matrix_drawing import save_drawing
     from vsml.analysis.network_picture import network_picture
     from vsml.runs import names, sources
+    from vsml.training.meta_step import run_key
 
     source, overrides = Path(arguments.words[0]), _overrides(arguments)
     saved = sources.of_run(source, _checkpoint(arguments)) if source.is_dir() else None
     recipe = arguments.words[0] if saved is None else str(source / names.CONFIG_GIN)
     experiment = configs.load(recipe, overrides).build()
     spec = experiment.spec if saved is None else sources.task_specs(saved.about)[0]
-    params = experiment.learner.init(jax.random.key(experiment.seed), spec)
+    params = experiment.learner.init(run_key(experiment, 0), spec)
     if saved is not None:
         try:
             params = saved.fill(params)
