@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -81,6 +83,21 @@ def test_a_trace_that_is_cut_short_is_whole(tmp_path: Path, error: BaseException
     assert traced_steps(tmp_path, "steps_2_4") == [2, 3, 4]
     jax.profiler.start_trace(tmp_path / "next")  # none is left open
     jax.profiler.stop_trace()
+
+
+def test_an_interrupted_run_writes_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    whole = Trace.whole
+
+    def interrupted(self: Trace, outcome: Any) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        return whole(self, outcome)
+
+    monkeypatch.setattr(Trace, "whole", interrupted)
+    arguments = ("STEPS=4", "train.profile_steps=[1,3]", "--run_dir", tmp_path / "run")
+    assert call(capfd, "train", *TINY, *SMALL, *arguments).code == 128 + signal.SIGTERM
+    assert traced_steps(tmp_path / "run", "steps_1_1") == [1]
 
 
 def test_every_process_has_a_file_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -148,7 +148,7 @@ def matrix_view(network: Network) -> MatrixView:
     matrix, names = _assemble(found, blocks, weights)
     bias, leaving = _biases(network, weights)
     cell = network.cell
-    return MatrixView(found, matrix, names, bias, leaving, cell.activation, *weights.shape)  # pyright: ignore
+    return MatrixView(found, matrix, names, bias, leaving, cell.activation, *weights.shape)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def step_difference(network: Network, s: Sequence[Array], forward: Array, backward: Array) -> float:
@@ -272,8 +272,9 @@ def _starts(groups: Sequence[Group], weights: _Weights) -> np.ndarray:
 
 def _biases(network: Network, weights: _Weights) -> tuple[np.ndarray, np.ndarray]:
     """c and d."""
-    wirings, channels, last = network.wirings, weights.shape[1], len(network.wirings) - 1
+    wirings, channels = network.wirings, weights.shape[1]
     sets = [np.broadcast_to(own, w.units) for own, w in zip(network.sets, wirings, strict=True)]
+    # What the biases of heads alone make neurons hear, per layer [outputs, M] and [inputs, M].
     forward = [
         sending(w.reduce_forward, w.behind, w.outputs).T @ weights.head_biases[0][own]
         for w, own in zip(wirings, sets, strict=True)
@@ -282,18 +283,18 @@ def _biases(network: Network, weights: _Weights) -> tuple[np.ndarray, np.ndarray
         sending(w.reduce_backward, w.before, w.inputs).T @ weights.head_biases[1][own]
         for w, own in zip(wirings, sets, strict=True)
     ]
+    at_inputs = forward[-1] if network.ring else np.zeros((wirings[0].inputs, channels))
+    at_outputs = backward[0] if network.ring else np.zeros((wirings[-1].outputs, channels))
+    arrived = [at_inputs, *forward[:-1]], [*backward[1:], at_outputs]
     states = []
     for k, (w, own) in enumerate(zip(wirings, sets, strict=True)):
         constant = weights.bias[own]
-        for side, message, neuron in (
-            (0, forward[k - 1] if k or network.ring else None, w.before),
-            (1, backward[(k + 1) % len(wirings)] if k < last or network.ring else None, w.behind),
-        ):
-            hears = weights.hears[side][own]  # [units, N, heard]
-            if message is not None:
-                constant = constant + np.einsum("unm,um->un", hears[:, :, :channels], message[neuron])
+        for side, neuron in enumerate((w.before, w.behind)):
+            message = arrived[side][k][neuron]
             if network.types is not None:
-                constant = constant + hears[:, :, channels:] @ network.types[k + side]
+                message = np.hstack([message, np.tile(network.types[k + side], (w.units, 1))])
+            hears = weights.hears[side][own, :, : message.shape[1]]
+            constant = constant + np.einsum("unm,um->un", hears, message)
         states.append(constant.ravel())
-    ends = [] if network.ring else [forward[last].ravel(), backward[0].ravel()]
-    return np.concatenate(states), np.concatenate([np.zeros(0), *ends])
+    leaving = np.zeros(0) if network.ring else np.concatenate([forward[-1].ravel(), backward[0].ravel()])
+    return np.concatenate(states), leaving
