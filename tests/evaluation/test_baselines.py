@@ -68,7 +68,9 @@ def test_the_best_of_all_contenders_is_chosen():
     best = baselines.run(tasks, lifetimes=5, seed=3)["best_sgd"]
     means = {}
     for hidden in baselines.hidden:
-        correct = run_lifetimes(Contenders("sgd", hidden), rates, tasks, 5, 3).correct  # [lifetimes, rates, T]
+        correct = run_lifetimes(Contenders("sgd", hidden), rates, tasks, 5, 3).measures[
+            "accuracy"
+        ]  # [lifetimes, rates, T]
         means |= zip([(hidden, rate) for rate in baselines.sgd_learning_rates], correct.mean(axis=(0, 2)), strict=True)
     hidden, rate = best.facts["hidden"], best.facts["learning_rate"]
     assert means[hidden, rate] == max(means.values()) > min(means.values())

@@ -12,7 +12,7 @@ import pytest
 
 from vsml.errors import UserError
 from vsml.evaluation import Baselines, OnlineAccuracy
-from vsml.evaluation.lifetimes import Outcomes, accuracies
+from vsml.evaluation.lifetimes import Outcomes, online_scores
 from vsml.learners.base import Learner
 from vsml.tasks import ClassificationTask, TaskDistribution, TaskSpec
 
@@ -134,7 +134,7 @@ def test_lifetimes_depend_on_seed_and_index_alone():
 def test_examples_of_a_batch_are_averaged():
     correct = np.array([[0.5, 1.0], [0.0, 0.25]])
     weight = np.array([[2.0, 1.0], [1.0, 4.0]])
-    scores = accuracies(Outcomes(correct, correct, weight))
+    scores = online_scores(Outcomes(correct, weight, {"accuracy": correct}))
     assert scores["cumulative_accuracy"] == pytest.approx([(0.5 * 2 + 1) / 3, 0.25 * 4 / 5])
     assert scores["final_accuracy"] == pytest.approx([1, 0.25])
 
@@ -143,7 +143,7 @@ def test_final_is_the_last_tenth_of_the_steps_that_count():
     weight = np.ones((2, 40))
     weight[1, 20:] = 0
     correct = np.where(weight > 0, np.arange(40) / 40, np.nan)
-    final = accuracies(Outcomes(correct, correct, weight))["final_accuracy"]
+    final = online_scores(Outcomes(correct, weight, {"accuracy": correct}))["final_accuracy"]
     assert final == pytest.approx([np.mean([36, 37, 38, 39]) / 40, np.mean([18, 19]) / 40])
 
 

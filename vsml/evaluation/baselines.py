@@ -22,7 +22,7 @@ import optax
 
 from vsml.errors import UserError
 from vsml.evaluation.base import Rival
-from vsml.evaluation.lifetimes import Outcomes, accuracies, predict_online, run_lifetimes
+from vsml.evaluation.lifetimes import Outcomes, online_scores, predict_online, run_lifetimes
 from vsml.hardware import NETWORKS_AT_ONCE
 from vsml.learners.gradient_descent import GradientDescent
 from vsml.tasks.base import Task, TaskDistribution, TaskSpec
@@ -45,9 +45,9 @@ class Best(NamedTuple):
         edge = ", the grid's edge" if self.at_grid_edge else ""
         return Rival(
             label=f"best {optimizer} ({self.hidden} hidden, lr {self.learning_rate:g}{edge})",
-            scores=accuracies(self.outcomes),
+            scores=online_scores(self.outcomes),
             facts={"hidden": self.hidden, "learning_rate": self.learning_rate, "at_grid_edge": self.at_grid_edge},
-            curves={"correct": self.outcomes.correct, "loss": self.outcomes.loss},
+            curves={"correct": self.outcomes.measures["accuracy"], "loss": self.outcomes.loss},
         )
 
 
@@ -123,5 +123,5 @@ def _best(
         outcomes = run_lifetimes(contenders, np.asarray(rates, np.float32), tasks, lifetimes, seed, NETWORKS_AT_ONCE)
         for i, rate in enumerate(rates):
             at_edge = i in (0, len(rates) - 1)
-            candidates.append(Best(units, rate, at_edge, Outcomes(*(leaf[:, i] for leaf in outcomes))))
-    return max(candidates, key=lambda best: np.mean(accuracies(best.outcomes)["cumulative_accuracy"]))
+            candidates.append(Best(units, rate, at_edge, jax.tree.map(lambda leaf, i=i: leaf[:, i], outcomes)))
+    return max(candidates, key=lambda best: np.mean(online_scores(best.outcomes)["cumulative_accuracy"]))

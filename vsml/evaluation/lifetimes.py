@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -23,11 +23,11 @@ LAST_SHARE = 0.1
 
 
 class Outcomes(NamedTuple):
-    """How the predictions of lifetimes turned out, each made before its label was seen; means over the B examples."""
+    """How the predictions of lifetimes turned out, each made before its answer; means over the B examples of a step."""
 
-    correct: Any  # [..., T] share of correct predictions, NaN where none counts
-    loss: Any  # [..., T] softmax cross-entropy in nats, NaN where no prediction counts
-    weight: Any  # [..., T] number of predictions that count, 0..B
+    loss: Any  # [..., T], NaN where no prediction counts
+    weight: Any  # [..., T] how much the predictions of a step count, 0..B
+    measures: Mapping[str, Any]  # [..., T] each, by the names that the task gives, NaN where no prediction counts
 
 
 class Lifetime(Protocol):
@@ -39,7 +39,7 @@ class Lifetime(Protocol):
 
 
 @dataclass(frozen=True)
-class Online:
+class UnrolledLifetime:
     """Unrolls `learner`; what lifetimes share is its meta-parameters."""
 
     learner: Learner
@@ -52,14 +52,19 @@ class Online:
 def predict_online(learner: Learner, params: Params, state: State, task: Task) -> Outcomes:
     """Runs one lifetime: every example is predicted, then learned from. Returns leaves [T]."""
     lived = unroll(learner, params, state, task)
-    scores = task.score(task.steps, lived.outputs, lived.outcomes)
+    return outcomes_of(task, lived.outputs, lived.outcomes)
+
+
+def outcomes_of(task: Task, outputs: Array, outcomes: Any) -> Outcomes:
+    """What the outputs of all steps of a task were worth, given `Unrolled.outputs` and `Unrolled.outcomes`."""
+    scores = task.score(task.steps, outputs, outcomes)
     weight = task.weight.sum(-1)
 
     def mean(values: Array) -> Array:
         total = jnp.where(task.weight > 0, values * task.weight, 0).sum(-1)
         return jnp.where(weight > 0, total / jnp.where(weight > 0, weight, 1), jnp.nan)
 
-    return Outcomes(mean(scores.measures["accuracy"]), mean(scores.loss), weight)
+    return Outcomes(mean(scores.loss), weight, {name: mean(values) for name, values in scores.measures.items()})
 
 
 def run_lifetimes(
@@ -125,25 +130,26 @@ def _spread(num_devices: int, on_device: Callable[[Any, Any], Any]) -> Callable[
     return jax.shard_map(on_device, mesh=mesh, in_specs=(everywhere, split), out_specs=split, check_vma=False)
 
 
-def accuracies(outcomes: Outcomes) -> dict[str, np.ndarray]:
+def online_scores(outcomes: Outcomes) -> dict[str, np.ndarray]:
     """What the predictions of each lifetime were worth.
 
     Args:
       outcomes: leaves [lifetimes, T].
 
     Returns:
-      Values [lifetimes]. `cumulative_accuracy`: mean over the counted predictions of a lifetime; `final_accuracy`: over
-      those of the last tenth of the steps that count (one at least); `loss` in nats, over all that count.
+      Values [lifetimes]. Of every measure of the task `cumulative_MEASURE`, the mean over the predictions of a lifetime
+      as they count, and `final_MEASURE`, over those of the last tenth of the steps that count (one at least); and
+      `loss`, over all that count.
     """
     last = _last_steps(outcomes.weight > 0)
-    return {
-        "cumulative_accuracy": _mean(outcomes.correct, outcomes.weight),
-        "final_accuracy": _mean(outcomes.correct, outcomes.weight * last),
-        "loss": _mean(outcomes.loss, outcomes.weight),
-    }
+    scores = {}
+    for name, values in outcomes.measures.items():
+        scores[f"cumulative_{name}"] = mean_over_steps(values, outcomes.weight)
+        scores[f"final_{name}"] = mean_over_steps(values, outcomes.weight * last)
+    return {**scores, "loss": mean_over_steps(outcomes.loss, outcomes.weight)}
 
 
-def _mean(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def mean_over_steps(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Weighted mean of each lifetime: [lifetimes, T] -> [lifetimes], in double precision."""
     if not weight.any(axis=1).all():
         raise UserError("the mask of some task leaves no example to count: let each lifetime count one or more")

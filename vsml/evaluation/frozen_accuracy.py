@@ -1,0 +1,135 @@
+"""What was learned, kept: accuracy after learning is switched off, beside that of going on to learn.
+
+    examples 1..n      predicted, then learned from
+    examples n+1..T    predicted from the state after example n, which nothing changes any more; and once more, learning
+
+A learner is frozen by throwing away the state that a prediction leaves. What still comes in with the next example is
+then what was in flight after example n: with delayed feedback the answer to example n, at every prediction.
+
+Source: this project's; training and test phase of supervised learning, within one lifetime.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import jax
+import jax.numpy as jnp
+
+from vsml.errors import UserError
+from vsml.evaluation.base import Evaluation, Evaluator, Measure
+from vsml.evaluation.lifetimes import Outcomes, mean_over_steps, outcomes_of, run_lifetimes
+from vsml.fields import MAY_CHANGE
+from vsml.learners.base import Learner
+from vsml.learners.unroll import unroll
+from vsml.tasks.base import Task, TaskDistribution, TaskSpec
+from vsml.types import Key, Params
+
+
+@dataclass(frozen=True)
+class FrozenAfter:
+    """A lifetime that learns from its first `learned` steps, then lives the others twice: frozen, and learning."""
+
+    learner: Learner
+    learned: int
+
+    def __call__(self, spec: TaskSpec, shared: Params, task: Task, key: Key) -> Outcomes:
+        """Outcomes with leaves [2, T]: frozen after `learned` steps, and not."""
+        state = self.learner.initial_state(shared, key, spec)
+        first, rest = (jax.tree.map(lambda leaf, part=part: leaf[part], task.steps) for part in self._parts())
+        begun = unroll(self.learner, shared, state, task, steps=first)
+
+        def live_on(learns: bool) -> Outcomes:
+            lived = unroll(self.learner, shared, begun.state, task, world=begun.world, steps=rest, learns=learns)
+            whole = jax.tree.map(
+                lambda *leaves: jnp.concatenate(leaves),
+                (begun.outputs, begun.outcomes),
+                (lived.outputs, lived.outcomes),
+            )
+            return outcomes_of(task, *whole)
+
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), live_on(learns=False), live_on(learns=True))
+
+    def _parts(self) -> tuple[slice, slice]:
+        return slice(None, self.learned), slice(self.learned, None)
+
+
+@dataclass(frozen=True)
+class FrozenAccuracy(Evaluator):
+    """Runs lifetimes of classification that stop to learn.
+
+    Attributes:
+      name: of the evaluation, in `summary.json`, TensorBoard and file names.
+      tasks: what each lifetime's task is drawn from.
+      learned: n, the steps of a lifetime that are learned from.
+      lifetimes: how many; 2 at least, since results are given with their spread.
+      seed: of tasks and initial states.
+      chunk: lifetimes at once, which bounds memory; None for all.
+    """
+
+    name: str
+    tasks: TaskDistribution
+    learned: int = 100
+    lifetimes: int = 32
+    seed: int = 0
+    chunk: int | None = field(default=None, metadata=MAY_CHANGE)
+
+    def __post_init__(self) -> None:
+        who = "evaluators.FrozenAccuracy"
+        if self.lifetimes < 2:
+            raise UserError(f"{who}.lifetimes is {self.lifetimes}: set it to 2 or more, or there is no spread")
+        if self.learned < 1:
+            raise UserError(f"{who}.learned is {self.learned}: set it to 1 or more")
+        if self.chunk is not None and self.chunk < 1:
+            raise UserError(f"{who}.chunk is {self.chunk}: set it to 1 or more, or to None for all")
+
+    def check(self) -> None:
+        """Raises `UserError` where the data is missing, or nothing is left to predict."""
+        if self.tasks.spec.length <= self.learned:
+            raise UserError(
+                f"evaluators.FrozenAccuracy.learned is {self.learned}, but lifetimes of {self.name} have "
+                f"{self.tasks.spec.length} steps: lower it, or make lifetimes longer"
+            )
+
+    def run(self, learner: Learner, params: Params) -> Evaluation:
+        """Evaluates a learner.
+
+        Returns:
+          Scores: `frozen_accuracy` over the steps after `learned` without learning, `learning_accuracy` over the same
+          steps with learning, `gain_of_learning`, their difference lifetime by lifetime, and `early_accuracy` over the
+          steps before. Curves `frozen` and `learning` [lifetimes, T], which are alike up to `learned`.
+        """
+        self.check()
+        spec = self.tasks.spec
+        lifetime = FrozenAfter(learner, self.learned)
+        shared = jax.device_get(params)
+        outcomes = run_lifetimes(lifetime, shared, self.tasks, self.lifetimes, self.seed, self.chunk)
+        frozen, learning = (outcomes.measures["accuracy"][:, which] for which in (0, 1))
+        weight, chance = outcomes.weight[:, 0], 1 / spec.num_outputs
+        late, early = slice(self.learned, None), slice(None, self.learned)
+        accuracies = {
+            "frozen_accuracy": mean_over_steps(frozen[:, late], weight[:, late]),
+            "learning_accuracy": mean_over_steps(learning[:, late], weight[:, late]),
+            "early_accuracy": mean_over_steps(learning[:, early], weight[:, early]),
+        }
+        share = Measure(limits=(0.0, 1.0), chance=chance)
+        return Evaluation(
+            self.name,
+            {**accuracies, "gain_of_learning": accuracies["learning_accuracy"] - accuracies["frozen_accuracy"]},
+            headline="frozen_accuracy",
+            curves={"frozen": frozen, "learning": learning},
+            facts={"examples": spec.length * spec.batch, "learned": self.learned * spec.batch, "chance": chance},
+            measures={
+                **dict.fromkeys(accuracies, share),
+                "frozen": replace(share, title="accuracy, frozen"),
+                "learning": replace(share, title="accuracy, learning"),
+            },
+            note=(
+                f"Early: the first {self.learned * spec.batch} examples, learned from. Frozen and learning: the others, "
+                "without and with learning."
+            ),
+        )
+
+    def interim(self) -> None:
+        """Not during meta-training."""
+        return
