@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import json
+import os
 import re
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import jax
+import optax
 import pytest
-from runs import NO_EVALUATORS, TINY, call, events, metrics, summary
+from runs import NO_EVALUATORS, TINY, call, events, metrics, start, summary
 
+from vsml.cells import LSTM
 from vsml.config import load
+from vsml.evaluation import Online
+from vsml.learners import VSML, GradientDescent, Learner, MetaRNN
+from vsml.objectives import OnlineMean
+from vsml.runs.saved import newest_step
+from vsml.tasks import TaskDistribution
+from vsml.training.lifetimes import TaskLifetimes
 from vsml.training.writers import read_metrics
 
 PAGE = Path(__file__).parents[1] / "docs" / "your_own_parts.md"
-LINES = 30
+LINES = 50
 """What the documentation may take to show a part."""
 TINY_TASKS = ("plain/tasks.Classification.length=10", "evaluators.Speed.lifetimes=4", "train.evaluate_every=2")
 SWEEP = """\
@@ -22,6 +37,18 @@ include "recipes/quickstart.gin"
 include "speed.gin"
 axes.cells.LSTM.size = [4, 5]
 """
+
+
+PATHS = os.pathsep.join((str(Path(__file__).parents[1]), "."))
+
+
+def wait_for(condition: Callable[[], bool], process: Any, seconds: float = 240) -> None:
+    """Waits until something holds of a process that runs."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -37,7 +64,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_they_are_short(files: Path):
     names = {path.name for path in files.iterdir()}
-    assert names >= {"my_cells.py", "leaky.gin", "my_evaluators.py", "speed.gin"}
+    assert names >= {f"my_{part}.py" for part in ("cells", "regression", "bandit", "objectives", "evaluators")}
     for name in names:
         assert len((files / name).read_text().splitlines()) <= LINES, name
 
@@ -96,3 +123,91 @@ def test_an_evaluator_works_from_training_to_report(files: Path, capfd: pytest.C
     assert json.loads((first / "summary.json").read_text())["evaluations"] == summary(run)["evaluations"]
     outcome = call(capfd, "compare", first, second)
     assert "speed: steps to halve" in outcome.out
+
+
+WORLD = ("bandit.gin", "quiet.gin", "leaky.gin")
+"""A task with a world, an objective on messages and a cell, all at once."""
+VALUES = ("sinusoids.gin", "learners/meta_rnn.gin")
+
+
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize(("parts", "headline"), [(WORLD, "cumulative_reward"), (VALUES, "final_squared_error")])
+def test_other_parts_go_all_the_way(files: Path, capfd: pytest.CaptureFixture[str], parts, headline):
+    """Trained, killed, resumed, evaluated, reported and swept over."""
+    tiny = ["recipes/quickstart.gin", "optimizers/clipped_adam.gin", *parts, "LENGTH=6", "POPULATION=4"]
+    run, small = files / "run", ("unseen/evaluators.Online.lifetimes=4", "train.checkpoint_every=1")
+    killed = start("train", *tiny, *small, "STEPS=100000", "--run_dir", run, cwd=files, PYTHONPATH=PATHS)
+    wait_for(lambda: (newest_step(run / "checkpoints") or 0) >= 2, killed)
+    killed.kill()
+    killed.wait()
+
+    done = newest_step(run / "checkpoints")
+    assert done is not None
+    outcome = call(capfd, "train", *tiny, *small, f"STEPS={done + 3}", "train.log_every=1", "--run_dir", run)
+    assert outcome.code == 0, outcome.err
+    assert f"resumed after {done} meta-steps" in outcome.err
+    assert [entry["step"] for entry in metrics(run)][-3:] == [done + 1, done + 2, done + 3]
+    assert all(entry["update_norm"] > 0 for entry in metrics(run)[-3:])
+    name = {"cumulative_reward": "bandits", "final_squared_error": "sinusoids"}[headline]
+    found = summary(run)["evaluations"][name]
+    assert found["headline"] == headline
+
+    outcome = call(capfd, "eval", run, "unseen/evaluators.Online.lifetimes=3")
+    assert outcome.code == 0, outcome.err
+    assert f"{name}: 3 lifetimes" in outcome.out
+    assert f"meta_test/{name}/{headline}" in events(run / "eval").Tags()["scalars"]
+    own = {"message_size", "prediction_loss"} if parts == WORLD else {"squared_error"}
+    assert own <= set(metrics(run)[-1])
+    assert {f"meta_train/{metric}" for metric in own} <= set(events(run / "train").Tags()["scalars"])
+    assert len(events(run / "train").Images("meta_train/learning_curve")) >= 1
+    assert call(capfd, "report", run).code == 0
+    assert headline.replace("_", " ") in (run / "report" / "report.md").read_text()
+
+    includes = "".join(f'include "{part}"\n' for part in parts)
+    (files / "own.gin").write_text(f'include "recipes/quickstart.gin"\n{includes}axes.SEED = [0, 1]\n')
+    swept = ["optimizers/clipped_adam.gin", "LENGTH=6", "POPULATION=4", *small, "STEPS=2"]
+    for index in ("0", "1"):
+        outcome = call(capfd, "sweep", "own.gin", *swept, "--index", index)
+        assert outcome.code == 0, outcome.err
+    assert call(capfd, "report", files / "runs" / "own").code == 0
+    assert headline.replace("_", " ") in (files / "runs" / "own" / "report" / "report.md").read_text()
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _meta_train(learner: Learner, tasks: TaskDistribution) -> Any:
+    """Losses of 150 meta-steps by backprop, each of eight lifetimes."""
+    lifetimes = TaskLifetimes(learner, tasks, OnlineMean(), data=())
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.01))
+    params = learner.init(jax.random.key(0), tasks.spec)
+
+    def loss(params: Any, key: Any) -> Any:
+        keys = jax.random.split(key, 8)
+        return jax.vmap(lambda key: lifetimes.loss(params, key, tasks.spec.length)[0])(keys).mean()
+
+    def meta_step(carry: Any, key: Any) -> Any:
+        params, state = carry
+        value, gradient = jax.value_and_grad(loss)(params, key)
+        updates, state = optimizer.update(gradient, state)
+        return (optax.apply_updates(params, updates), state), value
+
+    keys = jax.random.split(jax.random.key(1), 150)
+    return jax.lax.scan(meta_step, (params, optimizer.init(params)), keys)[1]
+
+
+@pytest.mark.parametrize("name", ["VSML", "Meta RNN"])
+def test_regression_is_meta_learned(files: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    monkeypatch.syspath_prepend(files)
+    cell = LSTM(size=8, gate_offset=1.0)
+    learner: Learner = MetaRNN(hidden_size=32, micro_ticks=1)
+    if name == "VSML":
+        learner = VSML(cell, micro_ticks=1, reduction="sqrt", feedback="backward_pass", feed_label=True)
+    losses = _meta_train(learner, importlib.import_module("my_regression").Sinusoids())
+    assert losses[-20:].mean() < 0.8 * losses[:10].mean()
+
+
+def test_gradient_descent_learns_a_sinusoid(files: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(files)
+    tasks = importlib.import_module("my_regression").Sinusoids(length=100)
+    evaluation = Online("sinusoids", tasks, lifetimes=16).run(GradientDescent(optax.sgd(0.3)), {})
+    error = evaluation.curves["squared_error"].mean(axis=0)
+    assert error[-20:].mean() < 0.4 * error[:10].mean()

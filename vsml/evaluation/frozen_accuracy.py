@@ -125,8 +125,8 @@ class FrozenAccuracy(Evaluator):
                 "learning": replace(share, title="accuracy, learning"),
             },
             note=(
-                f"Early: the first {self.learned * spec.batch} examples, learned from. Frozen and learning: the others, "
-                "without and with learning."
+                f"Early: the first {self.learned * spec.batch} examples, learned from. Frozen and learning: the "
+                "others, without and with learning."
             ),
         )
 
