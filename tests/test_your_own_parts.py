@@ -18,7 +18,7 @@ import optax
 import pytest
 from runs import NO_EVALUATORS, TINY, call, events, metrics, start, summary
 
-from vsml.cells import LSTM
+from vsml.cells import Bilinear
 from vsml.config import load
 from vsml.evaluation import Online
 from vsml.learners import VSML, GradientDescent, Learner, MetaRNN
@@ -29,7 +29,7 @@ from vsml.training.lifetimes import TaskLifetimes
 from vsml.training.writers import read_metrics
 
 PAGE = Path(__file__).parents[1] / "docs" / "your_own_parts.md"
-LINES = 50
+LINES = 60
 """What the documentation may take to show a part."""
 TINY_TASKS = ("plain/tasks.Classification.length=10", "evaluators.Speed.lifetimes=4", "train.evaluate_every=2")
 SWEEP = """\
@@ -139,7 +139,7 @@ def test_other_parts_go_all_the_way(files: Path, capfd: pytest.CaptureFixture[st
     killed = start("train", *tiny, *small, "STEPS=100000", "--run_dir", run, cwd=files, PYTHONPATH=PATHS)
     wait_for(lambda: (newest_step(run / "checkpoints") or 0) >= 2, killed)
     killed.kill()
-    killed.wait()
+    killed.communicate()
 
     done = newest_step(run / "checkpoints")
     assert done is not None
@@ -169,6 +169,8 @@ def test_other_parts_go_all_the_way(files: Path, capfd: pytest.CaptureFixture[st
     for index in ("0", "1"):
         outcome = call(capfd, "sweep", "own.gin", *swept, "--index", index)
         assert outcome.code == 0, outcome.err
+    outcome = call(capfd, "sweep", "own.gin", *swept)
+    assert "2 of 2 points are finished already" in outcome.err
     assert call(capfd, "report", files / "runs" / "own").code == 0
     assert headline.replace("_", " ") in (files / "runs" / "own" / "report" / "report.md").read_text()
 
@@ -197,12 +199,14 @@ def _meta_train(learner: Learner, tasks: TaskDistribution) -> Any:
 @pytest.mark.parametrize("name", ["VSML", "Meta RNN"])
 def test_regression_is_meta_learned(files: Path, monkeypatch: pytest.MonkeyPatch, name: str):
     monkeypatch.syspath_prepend(files)
-    cell = LSTM(size=8, gate_offset=1.0)
     learner: Learner = MetaRNN(hidden_size=32, micro_ticks=1)
-    if name == "VSML":
-        learner = VSML(cell, micro_ticks=1, reduction="sqrt", feedback="backward_pass", feed_label=True)
+    if name == "VSML":  # begun from backprop, which leaves no plateau to cross
+        cell = Bilinear(size=4, rank=12, start="backprop", learning_rate=0.1, bias_learning_rate=1e-3)
+        learner = VSML(
+            cell, message_size=2, micro_ticks=1, reduction="sum", feedback="backward_pass", clear_feedback=True
+        )
     losses = _meta_train(learner, importlib.import_module("my_regression").Sinusoids())
-    assert losses[-20:].mean() < 0.8 * losses[:10].mean()
+    assert losses[-20:].mean() < 0.75 * losses[:10].mean()
 
 
 def test_gradient_descent_learns_a_sinusoid(files: Path, monkeypatch: pytest.MonkeyPatch):
