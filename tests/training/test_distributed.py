@@ -160,7 +160,7 @@ def test_processes_that_have_read_other_meta_parameters_are_refused(monkeypatch)
     monkeypatch.setattr(distributed._Processes, "count", 2)
     monkeypatch.setattr(distributed, "_tell_all", lambda text: [text, "another" if text == "one" else text])
     distributed.check_alike("same", "train.start_from: runs/a")
-    with pytest.raises(UserError, match="train.start_from: runs/a is not the same for all processes"):
+    with pytest.raises(UserError, match="runs/a is not the same for all processes"):
         distributed.check_alike("one", "train.start_from: runs/a")
 
 
