@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from vsml.errors import UserError
 from vsml.tasks import base
@@ -73,6 +74,14 @@ def test_digits_are_the_known_ones():
     assert np.bincount(dataset.y).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     np.testing.assert_array_equal(dataset.x[0, 0, :, 0] * 16, [0, 0, 5, 13, 9, 1, 0, 0])
     np.testing.assert_allclose([dataset.x.mean(), dataset.x.std()], [dataset.mean, dataset.std], rtol=1e-5)
+
+
+def test_digits_are_those_that_scikit_learn_gives():
+    """They are read from its file, without importing it."""
+    pixels, labels = load_digits(return_X_y=True)
+    dataset = Digits().load()
+    np.testing.assert_array_equal(dataset.x.reshape(-1, 64) * 16, pixels)
+    np.testing.assert_array_equal(dataset.y, labels)
 
 
 def test_digits_train_and_test_are_the_two_halves():

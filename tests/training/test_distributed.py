@@ -19,6 +19,7 @@ from runs import TINY, Outcome, call, final_state, finish, metrics, start, summa
 
 from vsml import config as configs
 from vsml.errors import UserError
+from vsml.training import distributed
 from vsml.training.distributed import Cluster
 from vsml.training.meta_step import init_state
 from vsml.training.writers import read_metrics
@@ -154,6 +155,15 @@ def test_both_begin_with_the_meta_parameters_of_another_run(alone: Path, tmp_pat
     train(tmp_path / "one", *SGD, *arguments, "--devices", "2")
     assert_close(tmp_path / "two", tmp_path / "one")
     assert summary(tmp_path / "two")["started_from"] == summary(tmp_path / "one")["started_from"]
+
+
+def test_processes_that_have_read_other_meta_parameters_are_refused(monkeypatch):
+    """As where the newest checkpoint of a run that is under way is not the same one second later."""
+    monkeypatch.setattr(distributed._Processes, "count", 2)
+    monkeypatch.setattr(distributed, "_tell_all", lambda text: [text, "another" if text == "one" else text])
+    distributed.check_alike("same", "train.start_from: runs/a")
+    with pytest.raises(UserError, match="runs/a is not the same for all processes"):
+        distributed.check_alike("one", "train.start_from: runs/a")
 
 
 def test_a_mistake_is_said_once(tmp_path: Path):
