@@ -110,7 +110,7 @@ def edges(kind: Any, inputs: int, outputs: int) -> Iterator[tuple[int, int]]:
         )
     else:  # drawn at random, or a kind of edge list that is new here: whatever it says about itself
         wiring = kind.wire((inputs,), (outputs,), "sum")
-        yield from zip(wiring.before.tolist(), wiring.behind.tolist(), strict=True)
+        yield from zip(wiring.input_of.tolist(), wiring.output_of.tolist(), strict=True)
 
 
 def convolution(kind: Any, before: tuple[int, ...], channels: int) -> tuple[tuple[int, ...], list[list[Site]]]:

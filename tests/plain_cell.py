@@ -24,13 +24,13 @@ def sigmoid(z: Any) -> Any:
 def random_params(cell: Any, seed: int = 0) -> Any:
     """Meta-parameters without a zero in them: a bias or a scale that is forgotten shows."""
     rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(lambda key: cell.init(key, heard=MESSAGE, sent=MESSAGE), jax.random.key(0))
+    shapes = jax.eval_shape(lambda key: cell.init(key, incoming=MESSAGE, outgoing=MESSAGE), jax.random.key(0))
     return jax.tree.map(lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape) / 2, jnp.float32), shapes)
 
 
 def check_two_ticks(
     cell: Any,
-    heard: tuple[int, int],
+    incoming: tuple[int, int],
     tick: Callable[[Any, Vector, Vector, Vector], Vector],
     send: Callable[[Any, Vector, Vector, Vector], tuple[Vector, Vector]],
 ) -> None:
@@ -38,7 +38,7 @@ def check_two_ticks(
 
     Args:
       cell: with states {"s": [N, units]}.
-      heard: channels that are not silent.
+      incoming: channels that are not silent.
       tick: the twin's (params, s, fwd, bwd) -> s'; silent channels are 0.
       send: the twin's (params, s', fwd, bwd) -> messages forward and backward, of one sub-RNN.
     """
@@ -49,9 +49,9 @@ def check_two_ticks(
     s = rng.standard_normal((cell.size, units)).astype(np.float32)
     state, plain_s = {"s": jnp.asarray(s)}, s.astype(np.float64)
     for _ in range(2):
-        messages = [rng.standard_normal((n, units)).astype(np.float32) for n in heard]
+        messages = [rng.standard_normal((n, units)).astype(np.float32) for n in incoming]
         state = cell.update(params, state, *messages)
-        sent = cell.messages(params, state, *messages, wiring.reduce_forward, wiring.reduce_backward)
+        outgoing = cell.messages(params, state, *messages, wiring.reduce_forward, wiring.reduce_backward)
 
         full = [np.concatenate([m, np.zeros((MESSAGE - len(m), units))]).astype(np.float64) for m in messages]
         forward, backward = np.zeros((MESSAGE, NUM_OUTPUTS)), np.zeros((MESSAGE, NUM_INPUTS))
@@ -64,8 +64,8 @@ def check_two_ticks(
                 forward[:, b] += to_behind
                 backward[:, a] += to_before
         np.testing.assert_allclose(state["s"], plain_s, rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(sent[0], forward, rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(sent[1], backward, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(outgoing[0], forward, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(outgoing[1], backward, rtol=1e-5, atol=1e-5)
 
 
 def linear_heads(layer_norm: bool) -> Callable[[Any, Vector, Vector, Vector], tuple[Vector, Vector]]:

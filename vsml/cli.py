@@ -45,7 +45,7 @@ class Arguments:
     """A parsed command line."""
 
     verb: str
-    words: list[str]  # behind the verb, in order
+    words: list[str]  # after the verb, in order
     flags: Any
 
 

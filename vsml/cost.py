@@ -54,10 +54,10 @@ def peak_bytes(jaxpr: core.Jaxpr, kept: Iterable[core.Var] = ()) -> int:
     for index, equation in enumerate(jaxpr.eqns):
         results = {variable: _bytes(variable) for variable in equation.outvars if variable not in alive}
         inside = max((_extra_bytes(body) for body in _bodies(equation)), default=0)
-        behind = sum(results.values())
-        peak = max(peak, current + (behind + inside if equation.primitive.name in LOOPS else max(behind, inside)))
+        new = sum(results.values())
+        peak = max(peak, current + (new + inside if equation.primitive.name in LOOPS else max(new, inside)))
         alive |= results
-        current += behind
+        current += new
         for variable in [v for v in alive if last_use.get(v, -1) <= index]:
             current -= alive.pop(variable)
     return peak

@@ -92,7 +92,9 @@ def test_stacks_with_the_backprop_genome_are_gradient_descent(hidden, sharing):
 
 def test_spare_products_of_the_backprop_genome_can_be_learned():
     """They have random factors that nothing reads yet: a genome of zeros there would have no gradient at all."""
-    draw = jax.jit(lambda key: [Bilinear(3, 7, start).init(key, heard=4, sent=2) for start in ("random", "backprop")])
+    draw = jax.jit(
+        lambda key: [Bilinear(3, 7, start).init(key, incoming=4, outgoing=2) for start in ("random", "backprop")]
+    )
     key = jax.random.key(0)
     random, backprop = jax.tree.map(np.asarray, draw.lower(key).compile()(key))
     for name in ("state", "forward", "backward"):
@@ -104,12 +106,14 @@ def test_spare_products_of_the_backprop_genome_can_be_learned():
         assert np.all(random[name] != 0)
 
 
-@pytest.mark.parametrize("heard", HEARD)
-def test_one_sub_rnn_after_another(heard):
+@pytest.mark.parametrize("incoming", HEARD)
+def test_one_sub_rnn_after_another(incoming):
     def products(params, s, forward, backward):
         read = [np.concatenate([params[name]["b"][:, None], params[name]["w"]], axis=1) for name in FACTORS]
-        heard = s, np.concatenate([np.tanh(forward), np.tanh(forward) ** 2]), backward
-        return np.prod([own @ np.concatenate([[1.0], values]) for own, values in zip(read, heard, strict=True)], axis=0)
+        incoming = s, np.concatenate([np.tanh(forward), np.tanh(forward) ** 2]), backward
+        return np.prod(
+            [own @ np.concatenate([[1.0], values]) for own, values in zip(read, incoming, strict=True)], axis=0
+        )
 
     def tick(params, s, forward, backward):
         return s + params["change"] @ products(params, s, forward, backward)
@@ -118,11 +122,11 @@ def test_one_sub_rnn_after_another(heard):
         p = products(params, s, forward, backward)
         return params["send_forward"] @ p, params["send_backward"] @ p
 
-    check_two_ticks(Bilinear(size=4, rank=3), heard, tick, send)
+    check_two_ticks(Bilinear(size=4, rank=3), incoming, tick, send)
 
 
 def test_sizes():
-    params = jax.eval_shape(lambda key: Bilinear(size=5, rank=6).init(key, heard=7, sent=3), jax.random.key(0))
+    params = jax.eval_shape(lambda key: Bilinear(size=5, rank=6).init(key, incoming=7, outgoing=3), jax.random.key(0))
     factors = {name: {"w": (6, n), "b": (6,)} for name, n in zip(FACTORS, (5, 2 * 7, 7), strict=True)}
     read_outs = {"change": (5, 6), "send_forward": (3, 6), "send_backward": (3, 6)}
     assert jax.tree.map(lambda leaf: leaf.shape, params) == factors | read_outs

@@ -22,8 +22,8 @@ SETS: dict[str, Any] = {"one set": 0, "a set for each": np.arange(6)}
 class Good(Cell):
     """A leaky sum of messages, on which the bad ones below are built."""
 
-    def init(self, key: Any, heard: int, sent: int) -> Any:
-        return {"leak": jnp.full(1, 0.5), "sent": jnp.ones((sent, 2))}
+    def init(self, key: Any, incoming: int, outgoing: int) -> Any:
+        return {"leak": jnp.full(1, 0.5), "outgoing": jnp.ones((outgoing, 2))}
 
     def initial_state(self, key: Any, units: int, fan_in: int, random_share: float) -> Any:
         return {"s": jnp.zeros((2, units))}
@@ -33,8 +33,8 @@ class Good(Cell):
         return {**state, "s": params["leak"][:, None] * state["s"] + total}
 
     def messages(self, params: Any, state: Any, forward_in: Any, backward_in: Any, forward: Any, backward: Any) -> Any:
-        sent = params["sent"] @ state["s"]
-        return forward(sent), backward(sent)
+        outgoing = params["outgoing"] @ state["s"]
+        return forward(outgoing), backward(outgoing)
 
 
 class Counting(Good):
@@ -83,9 +83,9 @@ def slope(cell: Cell, sets: Any) -> Any:
 
     def loss(params: Any, key: Any) -> Any:
         state = cell.initial_state(key, 6, 3, 1.0)
-        heard = jnp.ones((1, 6)), jnp.ones((2, 6))
+        incoming = jnp.ones((1, 6)), jnp.ones((2, 6))
         for _ in range(2):
-            state, forward, backward = visit(cell, params, sets, wiring, state, *heard, micro_ticks=1)
+            state, forward, backward = visit(cell, params, sets, wiring, state, *incoming, micro_ticks=1)
         return jnp.sum(forward**2) + jnp.sum(backward**2)
 
     return jax.jit(jax.grad(loss))(jax.vmap(lambda key: cell.init(key, 2, 2))(keys), jax.random.key(1))

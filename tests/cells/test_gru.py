@@ -12,16 +12,16 @@ from vsml.cells import GRU
 from vsml.errors import UserError
 
 
-@pytest.mark.parametrize("heard", HEARD)
+@pytest.mark.parametrize("incoming", HEARD)
 @pytest.mark.parametrize(("gate_offset", "layer_norm"), [(0.0, False), (1.5, True)])
-def test_one_sub_rnn_after_another(gate_offset, layer_norm, heard):
+def test_one_sub_rnn_after_another(gate_offset, layer_norm, incoming):
     def tick(params, s, forward, backward):
         gates = params["gates"]["w"] @ np.concatenate([s, forward, backward]) + params["gates"]["b"]
         u, r = sigmoid(gates[:4] + gate_offset), sigmoid(gates[4:])
         own = params["candidate"]
         return u * s + (1 - u) * np.tanh(own["w"] @ np.concatenate([r * s, forward, backward]) + own["b"])
 
-    check_two_ticks(GRU(4, layer_norm, gate_offset), heard, tick, linear_heads(layer_norm))
+    check_two_ticks(GRU(4, layer_norm, gate_offset), incoming, tick, linear_heads(layer_norm))
 
 
 def test_one_tick_by_hand():
@@ -41,7 +41,7 @@ def test_one_tick_by_hand():
 
 def test_a_large_offset_keeps_states_nearly_constant():
     cell = GRU(gate_offset=5.0)
-    params = cell.init(jax.random.key(0), heard=8, sent=8)
+    params = cell.init(jax.random.key(0), incoming=8, outgoing=8)
     state = cell.initial_state(jax.random.key(1), units=50, fan_in=50, random_share=0.5)
     message = jax.random.normal(jax.random.key(2), (8, 50))
     new = cell.update(params, state, message, -message)
@@ -50,7 +50,7 @@ def test_a_large_offset_keeps_states_nearly_constant():
 
 
 def test_sizes():
-    params = jax.eval_shape(lambda key: GRU(size=5).init(key, heard=7, sent=3), jax.random.key(0))
+    params = jax.eval_shape(lambda key: GRU(size=5).init(key, incoming=7, outgoing=3), jax.random.key(0))
     assert params["gates"]["w"].shape == (10, 5 + 2 * 7)
     assert params["candidate"]["w"].shape == (5, 5 + 2 * 7)
     assert params["forward"]["w"].shape == (3, 5)

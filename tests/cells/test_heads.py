@@ -21,5 +21,7 @@ def test_biases_arrive_as_often_as_they_are_sent(layer_norm):
     # Sent: w s + b = [11, 20.5], [10, 21], [15, 21.5]
     expected = [[21.0, 15.0, 0.0], [41.5, 21.5, 0.0]] if not layer_norm else [[-3.0, -1.5, 0.0], [5.0, 2.5, 0.0]]
     total = jnp.asarray(SENDS_TO.sum(axis=0), jnp.float32)
-    arrived = reduced_message(head, output, Reduce(lambda sent: sent @ jnp.asarray(SENDS_TO, jnp.float32), total))
+    arrived = reduced_message(
+        head, output, Reduce(lambda outgoing: outgoing @ jnp.asarray(SENDS_TO, jnp.float32), total)
+    )
     np.testing.assert_allclose(arrived, expected, rtol=1e-5)

@@ -26,7 +26,7 @@ def _normal(*shape: int):
 
 
 def test_shapes_and_scale_of_fresh_parameters():
-    params = LSTM(size=64, layer_norm=True).init(jax.random.key(0), heard=32, sent=32)
+    params = LSTM(size=64, layer_norm=True).init(jax.random.key(0), incoming=32, outgoing=32)
     shapes = jax.tree.map(lambda leaf: leaf.shape, params)
     head = {"w": (32, 64), "b": (32,), "scale": (32,), "offset": (32,)}
     assert shapes == {"gates": {"w": (256, 128), "b": (256,)}, "forward": head, "backward": head}
@@ -44,7 +44,7 @@ def test_shapes_and_scale_of_fresh_parameters():
 
 
 def test_more_channels_heard_than_sent():
-    params = jax.eval_shape(lambda key: LSTM(size=5).init(key, heard=7, sent=3), jax.random.key(0))
+    params = jax.eval_shape(lambda key: LSTM(size=5).init(key, incoming=7, outgoing=3), jax.random.key(0))
     assert params["gates"]["w"].shape == (20, 5 + 2 * 7)
     assert params["forward"]["w"].shape == params["backward"]["w"].shape == (3, 5)
 
@@ -81,7 +81,7 @@ def test_one_tick_by_hand():
 
 def test_a_fresh_cell_of_the_paper_hardly_forgets_and_hardly_writes():
     cell = LSTM()
-    params = cell.init(jax.random.key(0), heard=8, sent=8)
+    params = cell.init(jax.random.key(0), incoming=8, outgoing=8)
     state = cell.initial_state(jax.random.key(1), units=50, fan_in=50, random_share=0.5)
     new = cell.update(params, state, _normal(8, 50), _normal(8, 50))
     # Pre-activations beyond 3 are rare: sig(5 - 3) > .88 is kept, less than sig(-5 + 3) < .12 is written.
@@ -114,10 +114,13 @@ def test_messages_reduced_after_the_heads(layer_norm, reduction):
     wiring = Dense().wire((num_inputs,), (num_outputs,), reduction)
     state = {"h": _normal(SIZE, 10), "c": _normal(SIZE, 10)}
     silence = jnp.zeros((MESSAGE, 10))
-    sent = cell.messages(params, state, silence, silence, wiring.reduce_forward, wiring.reduce_backward)
+    outgoing = cell.messages(params, state, silence, silence, wiring.reduce_forward, wiring.reduce_backward)
 
     h = np.asarray(state["h"], np.float64).reshape(SIZE, num_inputs, num_outputs)
-    for message, name, axis, count in [(sent[0], "forward", 1, num_inputs), (sent[1], "backward", 2, num_outputs)]:
+    for message, name, axis, count in [
+        (outgoing[0], "forward", 1, num_inputs),
+        (outgoing[1], "backward", 2, num_outputs),
+    ]:
         head = {key: np.asarray(value, np.float64) for key, value in params[name].items()}
         each = np.einsum("mn,nab->mab", head["w"], h) + head["b"][:, None, None]
         if layer_norm:

@@ -29,22 +29,22 @@ def _plain_tick(rule, activation):
 
 
 @pytest.mark.parametrize(
-    ("rule", "hidden", "layer_norm", "heard"),
+    ("rule", "hidden", "layer_norm", "incoming"),
     [
         ("residual", (5,), False, HEARD[0]),
         ("gated", (5, 3), True, HEARD[1]),
         ("plain", (), False, HEARD[2]),
     ],
 )
-def test_one_sub_rnn_after_another(rule, hidden, layer_norm, heard):
+def test_one_sub_rnn_after_another(rule, hidden, layer_norm, incoming):
     cell = MLP(SIZE, layer_norm, hidden, "relu", rule, RATE)
-    check_two_ticks(cell, heard, _plain_tick(rule, lambda z: np.maximum(z, 0)), linear_heads(layer_norm))
+    check_two_ticks(cell, incoming, _plain_tick(rule, lambda z: np.maximum(z, 0)), linear_heads(layer_norm))
 
 
 def test_gates_start_at_the_rate():
     """With all weights 0 the proposal is 0 and every gate is the rate: of a state of 2, 2 - .25 * 2 is left."""
     cell = MLP(size=1, hidden=(3,), rate=0.25)
-    params = jax.tree.map(jnp.zeros_like, cell.init(jax.random.key(0), heard=1, sent=1))
+    params = jax.tree.map(jnp.zeros_like, cell.init(jax.random.key(0), incoming=1, outgoing=1))
     new = cell.update(params, {"s": jnp.full((1, 2), 2.0)}, jnp.ones((1, 2)), jnp.ones((1, 2)))
     np.testing.assert_allclose(new["s"], [[1.5, 1.5]], rtol=1e-6)
 
@@ -52,7 +52,7 @@ def test_gates_start_at_the_rate():
 @pytest.mark.parametrize(("rule", "outputs"), [("residual", 5), ("gated", 10), ("plain", 5)])
 def test_sizes(rule, outputs):
     cell = MLP(size=5, hidden=(6, 4), update_rule=rule)
-    params = jax.eval_shape(lambda key: cell.init(key, heard=7, sent=3), jax.random.key(0))
+    params = jax.eval_shape(lambda key: cell.init(key, incoming=7, outgoing=3), jax.random.key(0))
     assert [layer["w"].shape for layer in params["layers"]] == [(6, 5 + 2 * 7), (4, 6), (outputs, 4)]
     assert params["backward"]["w"].shape == (3, 5)
 

@@ -13,19 +13,19 @@ from vsml.errors import UserError
 PLAIN = {"tanh": np.tanh, "relu": lambda z: np.maximum(z, 0), "identity": lambda z: z}
 
 
-@pytest.mark.parametrize("heard", HEARD)
+@pytest.mark.parametrize("incoming", HEARD)
 @pytest.mark.parametrize(("activation", "layer_norm"), [("tanh", False), ("relu", True), ("identity", False)])
-def test_one_sub_rnn_after_another(activation, layer_norm, heard):
+def test_one_sub_rnn_after_another(activation, layer_norm, incoming):
     def tick(params, s, forward, backward):
         own = params["recurrent"]
         return PLAIN[activation](own["w"] @ np.concatenate([s, forward, backward]) + own["b"])
 
     cell = Vanilla(size=4, activation=activation, layer_norm=layer_norm)
-    check_two_ticks(cell, heard, tick, linear_heads(layer_norm))
+    check_two_ticks(cell, incoming, tick, linear_heads(layer_norm))
 
 
 def test_sizes():
-    params = jax.eval_shape(lambda key: Vanilla(size=5).init(key, heard=7, sent=3), jax.random.key(0))
+    params = jax.eval_shape(lambda key: Vanilla(size=5).init(key, incoming=7, outgoing=3), jax.random.key(0))
     head = {"w": (3, 5), "b": (3,)}
     shapes = jax.tree.map(lambda leaf: leaf.shape, params)
     assert shapes == {"recurrent": {"w": (5, 5 + 2 * 7), "b": (5,)}, "forward": head, "backward": head}

@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from vsml.errors import UserError
 from vsml.evaluation import Baselines, OnlineAccuracy
 from vsml.evaluation.baselines import Contenders
-from vsml.evaluation.lifetimes import run_lifetimes
+from vsml.evaluation.rollouts import run_lifetimes
 from vsml.learners import GradientDescent
 from vsml.tasks import ClassificationTask, TaskDistribution, TaskSpec
 

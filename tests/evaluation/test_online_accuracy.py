@@ -12,7 +12,7 @@ import pytest
 
 from vsml.errors import UserError
 from vsml.evaluation import Baselines, OnlineAccuracy
-from vsml.evaluation.lifetimes import Outcomes, online_scores
+from vsml.evaluation.rollouts import Outcomes, online_scores
 from vsml.learners.base import Learner
 from vsml.tasks import ClassificationTask, TaskDistribution, TaskSpec
 

@@ -41,8 +41,8 @@ def case(cell: Cell, lifetimes: int | None = None) -> tuple[Any, Any, Any]:
     )
 
 
-def ticks(cell: Cell, params: Any, state: Any, heard: Any) -> Any:
-    return cell.update(params, cell.update(params, state, *heard), *heard)
+def ticks(cell: Cell, params: Any, state: Any, incoming: Any) -> Any:
+    return cell.update(params, cell.update(params, state, *incoming), *incoming)
 
 
 # Of one tick: 6 terms of a product, some 14 operations on gates. Two ticks forward and back are 80, and slopes of what
@@ -50,9 +50,9 @@ def ticks(cell: Cell, params: Any, state: Any, heard: Any) -> Any:
 ROUNDINGS = 100
 
 
-def weighted(function: Any, params: Any, state: Any, heard: Any) -> Any:
+def weighted(function: Any, params: Any, state: Any, incoming: Any) -> Any:
     """A number that depends on all of the new state, and that state."""
-    new = function(params, state, heard)
+    new = function(params, state, incoming)
     return sum(jnp.sum(jnp.sin(3 * leaf)) for leaf in jax.tree.leaves(new)), new
 
 
@@ -80,10 +80,10 @@ def no_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kind, "is_cpu", lambda device=None: False)
 
 
-def layer(cell: Cell, params: Any, state: Any, heard: Any) -> Any:
+def layer(cell: Cell, params: Any, state: Any, incoming: Any) -> Any:
     """The state of a layer 4 -> 5 after a visit."""
     stacked = jax.tree.map(lambda leaf: leaf[None], params)
-    new, forward, backward = visit(cell, stacked, 0, Dense().wire((4,), (5,), "mean"), state, *heard, micro_ticks=2)
+    new, forward, backward = visit(cell, stacked, 0, Dense().wire((4,), (5,), "mean"), state, *incoming, micro_ticks=2)
     return new, forward, backward
 
 

@@ -202,7 +202,7 @@ def test_a_stack_of_wirings_trains_from_the_command_line(tmp_path, capfd):
     ("part", "sub_rnns"),
     [
         ("conv", 9 * 1 * 4 + 8 * 8 * 4 * 10),  # taps x channels, positions x channels x classes
-        ("local", 2 * (10 + 13 + 12 + 13 + 13)),  # inputs heard by outputs 0 to 4, and by their mirror images
+        ("local", 2 * (10 + 13 + 12 + 13 + 13)),  # inputs incoming by outputs 0 to 4, and by their mirror images
         ("random", 32 * 10),  # half of the inputs
         ("block", 2 * 32 * 5),
     ],

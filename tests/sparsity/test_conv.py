@@ -41,7 +41,7 @@ def test_equals_loops_over_positions_and_taps(kernel, stride):
     rng = np.random.default_rng(kernel)
     before = (HEIGHT, WIDTH, CHANNELS)
     conv = Conv(kernel, stride)
-    behind = conv.shape_behind(before, SENT)
+    behind = conv.output_shape(before, SENT)
     places = behind[0] * behind[1]
     wiring = conv.wire(before, behind, "mean")
     assert (wiring.units, wiring.places, wiring.fan_in) == (kernel**2 * 6, places, kernel**2 * 2)
@@ -75,8 +75,8 @@ def test_equals_loops_over_positions_and_taps(kernel, stride):
     for array, loops in zip(outcome, expected, strict=True):
         np.testing.assert_allclose(array, loops.reshape(2, -1), rtol=1e-5, atol=1e-6)
     assert np.any(count == 0) == (stride > kernel)  # gaps are heard by nobody; everything else is
-    np.testing.assert_array_equal(wiring.before, np.repeat(np.arange(kernel**2 * CHANNELS), SENT))
-    np.testing.assert_array_equal(wiring.behind, np.tile(np.arange(SENT), kernel**2 * CHANNELS))
+    np.testing.assert_array_equal(wiring.input_of, np.repeat(np.arange(kernel**2 * CHANNELS), SENT))
+    np.testing.assert_array_equal(wiring.output_of, np.tile(np.arange(SENT), kernel**2 * CHANNELS))
 
 
 def test_every_input_is_scaled_by_the_number_that_sends_to_it():
@@ -94,7 +94,7 @@ def test_every_input_is_scaled_by_the_number_that_sends_to_it():
 @pytest.mark.parametrize("stride", [1, 3])
 def test_total_is_what_becomes_of_a_constant(reduction, stride):
     conv = Conv(2, stride)
-    wiring = conv.wire((5, 4), conv.shape_behind((5, 4), 3), reduction)
+    wiring = conv.wire((5, 4), conv.output_shape((5, 4), 3), reduction)
     ones = jnp.ones((1, wiring.units * wiring.places))
     for reduce in (wiring.reduce_forward, wiring.reduce_backward):
         heard = np.asarray(reduce(ones))
@@ -115,7 +115,7 @@ def test_sizes_of_a_stack():
     [
         (lambda: Conv(kernel=0), "sparsity.Conv.kernel is 0"),
         (lambda: Conv(stride=0), "sparsity.Conv.stride is 0"),
-        (lambda: Conv().shape_behind((16,), 4), r"slides over images, but the layer before has shape \(16,\)"),
+        (lambda: Conv().output_shape((16,), 4), r"slides over images, but the layer before has shape \(16,\)"),
         (lambda: Conv(stride=2).wire((4, 4), (4, 4, 3), "sum"), r"makes \(2, 2\) positions of \(4, 4\)"),
     ],
 )

@@ -17,7 +17,7 @@ SENT = jnp.array([[1.0, 2.0, 3.0, 4.0, 5.0]])
 
 
 def pairs(wiring: Wiring) -> list[tuple[int, int]]:
-    return sorted(zip(wiring.before.tolist(), wiring.behind.tolist(), strict=True))
+    return sorted(zip(wiring.input_of.tolist(), wiring.output_of.tolist(), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -78,15 +78,15 @@ def test_a_band_reaches_every_neuron_and_is_what_it_says(inputs, outputs, width)
     expected = np.argwhere(away <= width / min(inputs, outputs) + 1e-9)
     wiring = Local(width).wire((inputs,), (outputs,), "sum")
     assert pairs(wiring) == [tuple(edge) for edge in expected.tolist()]
-    assert set(wiring.before) == set(range(inputs))
-    assert set(wiring.behind) == set(range(outputs))
+    assert set(wiring.input_of) == set(range(inputs))
+    assert set(wiring.output_of) == set(range(outputs))
 
 
 def test_random_edges():
     wiring = Random(density=0.3, seed=5).wire((2, 5), (7,), "mean")
     assert (wiring.units, wiring.fan_in) == (21, 3)
     assert len(set(pairs(wiring))) == 21  # no input twice
-    np.testing.assert_array_equal(np.bincount(wiring.behind), np.full(7, 3))
+    np.testing.assert_array_equal(np.bincount(wiring.output_of), np.full(7, 3))
     assert pairs(wiring) == pairs(Random(density=0.3, seed=5).wire((10,), (7,), "sum"))
     assert pairs(wiring) != pairs(Random(density=0.3, seed=6).wire((10,), (7,), "sum"))
 
@@ -94,7 +94,7 @@ def test_random_edges():
 def test_random_edges_are_everywhere_and_at_least_one():
     drawn = Random(density=0.25).wire((20,), (400,), "sum")
     # 100 of 400 outputs hear an input on average, with a standard deviation of (400 x 1/4 x 3/4)^1/2 = 8.7.
-    assert np.all(np.abs(np.bincount(drawn.before, minlength=20) - 100) < 5 * 8.7)
+    assert np.all(np.abs(np.bincount(drawn.input_of, minlength=20) - 100) < 5 * 8.7)
     assert Random(density=0.01).wire((10,), (3,), "sum").units == 3
     assert pairs(Random(density=1.0).wire((4,), (3,), "sum")) == pairs(Dense().wire((4,), (3,), "sum"))
 

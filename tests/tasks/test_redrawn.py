@@ -12,7 +12,7 @@ import pytest
 
 from vsml.errors import UserError
 from vsml.tasks import Classification, Examples, FewShot
-from vsml.tasks.lifetime import parts
+from vsml.tasks.one_source import parts
 from vsml.tasks.sources import Random
 from vsml.tasks.transforms import ClassSubset, LabelPermutation, PixelPermutation, RandomProjection, Redrawn
 

@@ -31,7 +31,7 @@ from runs import (
     without_memory,
 )
 
-from vsml.training.parallel import Parallel
+from vsml.training.parallel import Step
 
 pytestmark = pytest.mark.usefixtures("compiled")
 
@@ -226,22 +226,17 @@ def test_how_a_run_is_computed_may_change(
 
 def test_a_run_that_was_out_of_memory_goes_on_in_smaller_chunks(tmp_path: Path, capfd, monkeypatch):
     run = tmp_path / "run"
-    compile_ = Parallel.compile
+    take, left = Step.run, iter(range(2))
 
-    def too_little(self: Parallel, *arguments: Any) -> Any:
-        step, done = compile_(self, *arguments), iter(range(2))
-
-        def fails(*trees: Any) -> Any:
-            if next(done, None) is None:
-                raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 68719476736 bytes.")
-            return step(*trees)
-
-        return fails
+    def too_little(self: Step, *trees: Any) -> Any:
+        if next(left, None) is None:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 68719476736 bytes.")
+        return take(self, *trees)
 
     arguments = ("train", *TINY, *NO_EVALUATORS, "STEPS=4", "train.checkpoint_every=1", "--run_dir", run)
     arguments += ("--devices", "1")
     with monkeypatch.context() as patch:
-        patch.setattr(Parallel, "compile", too_little)
+        patch.setattr(Step, "run", too_little)
         with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
             call(capfd, *arguments, "meta_optimizers.BPTT.chunk=4")
     outcome = call(capfd, *arguments, "meta_optimizers.BPTT.chunk=2")

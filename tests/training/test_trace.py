@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +12,7 @@ import pytest
 from jax.profiler import ProfileData
 from runs import ES, NO_EVALUATORS, TINY, assert_same_run, call, train
 
+from vsml.training.parallel import Running
 from vsml.training.trace import Trace
 
 SMALL = (*ES, *NO_EVALUATORS)
@@ -68,7 +68,7 @@ def trace_until(last: int, error: BaseException, directory: Path) -> None:
     with closing(Trace((2, 9), directory, start=0)) as trace:
         for done in range(1, 10):
             with trace.step(done):
-                trace.whole(jnp.ones(3) + done)
+                jax.block_until_ready(jnp.ones(3) + done)
                 if done == last and isinstance(error, ValueError):
                     raise error
             if done == last:
@@ -88,13 +88,13 @@ def test_a_trace_that_is_cut_short_is_whole(tmp_path: Path, error: BaseException
 def test_an_interrupted_run_writes_what_it_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
-    whole = Trace.whole
+    wait = Running.wait
 
-    def interrupted(self: Trace, outcome: Any) -> Any:
+    def interrupted(self: Running) -> None:
         signal.raise_signal(signal.SIGTERM)
-        return whole(self, outcome)
+        wait(self)
 
-    monkeypatch.setattr(Trace, "whole", interrupted)
+    monkeypatch.setattr(Running, "wait", interrupted)
     arguments = ("STEPS=4", "train.profile_steps=[1,3]", "--run_dir", tmp_path / "run")
     assert call(capfd, "train", *TINY, *SMALL, *arguments).code == 128 + signal.SIGTERM
     assert traced_steps(tmp_path / "run", "steps_1_1") == [1]
@@ -104,5 +104,5 @@ def test_every_process_has_a_file_of_its_own(tmp_path: Path, monkeypatch: pytest
     for process in (0, 1):
         monkeypatch.setattr(jax, "process_index", lambda process=process: process)
         with closing(Trace((1, 1), tmp_path, start=0)) as trace, trace.step(1):
-            trace.whole(jnp.ones(3) + 1)
+            jax.block_until_ready(jnp.ones(3) + 1)
     assert sessions(tmp_path) == {"steps_1_1": ["process_0.xplane.pb", "process_1.xplane.pb"]}

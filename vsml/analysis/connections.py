@@ -179,7 +179,7 @@ def _check(wirings: Sequence[Wiring], ring: bool) -> None:
         )
     between = [*pairwise(wirings), *([(last, first)] if ring else [])]
     pairs = 2 * sum(
-        int(np.bincount(one.behind, minlength=one.outputs) @ np.bincount(two.before, minlength=two.inputs))
+        int(np.bincount(one.output_of, minlength=one.outputs) @ np.bincount(two.input_of, minlength=two.inputs))
         for one, two in between
     )
     if pairs > MOST_PAIRS:
@@ -196,7 +196,7 @@ def _groups(wirings: Sequence[Wiring], ring: bool) -> tuple[tuple[Group, ...], t
         return Group(name, tuple(f"{letter}{index}" for index in range(count)), OUTSIDE)
 
     layers = tuple(
-        Group(f"layer {k + 1}", tuple(f"{a},{b}" for a, b in zip(w.before, w.behind, strict=True)), k)
+        Group(f"layer {k + 1}", tuple(f"{a},{b}" for a, b in zip(w.input_of, w.output_of, strict=True)), k)
         for k, w in enumerate(wirings)
     )
     if ring:
@@ -228,10 +228,10 @@ def _blocks(wirings: Sequence[Wiring], ring: bool) -> Iterator[_Block]:
         found = matrix.tocoo()
         return _Block(part, row + found.row.astype(np.int64), column + found.col.astype(np.int64), found.data)
 
-    says_forward = [sending(w.reduce_forward, w.behind, w.outputs) for w in wirings]
-    says_backward = [sending(w.reduce_backward, w.before, w.inputs) for w in wirings]
-    hears_forward = [hearing(w.before, w.inputs) for w in wirings]
-    hears_backward = [hearing(w.behind, w.outputs) for w in wirings]
+    says_forward = [sending(w.reduce_forward, w.output_of, w.outputs) for w in wirings]
+    says_backward = [sending(w.reduce_backward, w.input_of, w.inputs) for w in wirings]
+    hears_forward = [hearing(w.input_of, w.inputs) for w in wirings]
+    hears_backward = [hearing(w.output_of, w.outputs) for w in wirings]
     layers, last = range(len(wirings)), len(wirings) - 1
     for k in layers:
         yield block(own, sparse.csr_array(sparse.eye_array(wirings[k].units)), row[k], column[k])

@@ -168,9 +168,9 @@ def _apart(middles: np.ndarray, end: float) -> np.ndarray:
 
 
 def _reading(groups: Iterable[Group]) -> str:
-    """`inputs x, feedback e, sub-RNNs (before, behind)`."""
+    """`inputs x, feedback e, sub-RNNs (input, output)`."""
     ends = [f"{group.name} {group.names[0][0]}" for group in groups if group.layer == OUTSIDE]
-    return ", ".join([*ends, "sub-RNNs (neuron before, neuron behind), layer by layer"])
+    return ", ".join([*ends, "sub-RNNs (input neuron, output neuron), layer by layer"])
 
 
 def _pixel(rows: int, columns: int) -> str:

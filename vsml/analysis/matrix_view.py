@@ -9,9 +9,9 @@ Parameter set i has W_i = [own, forward, backward] and b_i, and the heads H_i, h
 `cells/vanilla.py`). The block from sub-RNN r of set i to sub-RNN c of set j, or from or to neuron n, is
 
     W~_rc = [r = c] W_j.own^T + P_rc (W_j.forward H_i)^T + Q_rc (W_j.backward K_i)^T
-    V_nc  = W_j.forward^T  where input n is before c           W_j.backward^T  where output n is behind c
-    M_rn  = R_rn H_i^T     where output n is behind r          R_rn K_i^T      where input n is before r
-    P_rc  = R_rn           where n is behind r and before c    from layer k to k + 1; Q likewise from layer k + 1 to k
+    V_nc  = W_j.forward^T  where n is the input of c           W_j.backward^T  where n is the output of c
+    M_rn  = R_rn H_i^T     where n is the output of r          R_rn K_i^T      where n is the input of r
+    P_rc  = R_rn           where n is output of r, input of c  from layer k to k + 1; Q likewise from layer k + 1 to k
     R_rn  = 1 for a sum, 1 / a for a mean, 1 / sqrt(a) for sqrt, over the a messages that reach neuron n
     c, d  = the biases b, and those of all heads that are heard or leave; types of neurons are heard as constants too
 
@@ -264,7 +264,7 @@ def _assemble(
 
 
 def _starts(groups: Sequence[Group], weights: _Weights) -> np.ndarray:
-    """Where each node's rows start, and behind the last where all end."""
+    """Where each node's rows start, and after the last where all end."""
     size, channels = weights.shape
     widths = [np.full(len(g.names), channels if g.layer == OUTSIDE else size) for g in groups]
     return np.cumsum(np.concatenate([[0], *widths]))
@@ -276,11 +276,11 @@ def _biases(network: Network, weights: _Weights) -> tuple[np.ndarray, np.ndarray
     sets = [np.broadcast_to(own, w.units) for own, w in zip(network.sets, wirings, strict=True)]
     # What the biases of heads alone make neurons hear, per layer [outputs, M] and [inputs, M].
     forward = [
-        sending(w.reduce_forward, w.behind, w.outputs).T @ weights.head_biases[0][own]
+        sending(w.reduce_forward, w.output_of, w.outputs).T @ weights.head_biases[0][own]
         for w, own in zip(wirings, sets, strict=True)
     ]
     backward = [
-        sending(w.reduce_backward, w.before, w.inputs).T @ weights.head_biases[1][own]
+        sending(w.reduce_backward, w.input_of, w.inputs).T @ weights.head_biases[1][own]
         for w, own in zip(wirings, sets, strict=True)
     ]
     at_inputs = forward[-1] if network.ring else np.zeros((wirings[0].inputs, channels))
@@ -289,7 +289,7 @@ def _biases(network: Network, weights: _Weights) -> tuple[np.ndarray, np.ndarray
     states = []
     for k, (w, own) in enumerate(zip(wirings, sets, strict=True)):
         constant = weights.bias[own]
-        for side, neuron in enumerate((w.before, w.behind)):
+        for side, neuron in enumerate((w.input_of, w.output_of)):
             message = arrived[side][k][neuron]
             if network.types is not None:
                 message = np.hstack([message, np.tile(network.types[k + side], (w.units, 1))])

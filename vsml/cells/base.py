@@ -36,8 +36,8 @@ class Cell(ABC):
     >>> from vsml.sparsity import Dense
     >>> @dataclass(frozen=True)
     ... class Adder(Cell):
-    ...     def init(self, key, heard, sent):
-    ...         return {"gain": jax.random.normal(key, (sent, 1))}
+    ...     def init(self, key, incoming, outgoing):
+    ...         return {"gain": jax.random.normal(key, (outgoing, 1))}
     ...     def initial_state(self, key, units, fan_in, random_share):
     ...         return {"s": jnp.zeros((1, units))}
     ...     def update(self, params, state, forward_in, backward_in):
@@ -64,12 +64,12 @@ class Cell(ABC):
     sends_before_update: ClassVar[bool] = False
 
     @abstractmethod
-    def init(self, key: Key, heard: int, sent: int) -> Params:
+    def init(self, key: Key, incoming: int, outgoing: int) -> Params:
         """Draws one set of meta-parameters.
 
         Args:
-          heard: channels of a message that is heard, in either direction.
-          sent: channels of a message that is sent.
+          incoming: channels of a message that arrives, in either direction.
+          outgoing: channels of a message that leaves.
         """
 
     @abstractmethod
@@ -91,7 +91,7 @@ class Cell(ABC):
         """One micro tick.
 
         Args:
-          forward_in, backward_in: [channels, units]. Where there are fewer channels than `heard`, the missing
+          forward_in, backward_in: [channels, units]. Where there are fewer channels than `incoming`, the missing
             last ones are silent: a cell skips their arithmetic.
         """
 

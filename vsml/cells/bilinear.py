@@ -1,4 +1,4 @@
-"""Bilinear sub-RNN: states change by products of what is heard from before and from behind; backprop is one of them.
+"""Bilinear sub-RNN: states change by products of state and messages from either side; backprop is one of them.
 
     p_r     = (S_r [1, s]) (F_r [1, tanh fwd, tanh^2 fwd]) (G_r [1, bwd])       r = 1..R
     s'      = s + D p            fwd_out = M_fwd p            bwd_out = M_bwd p
@@ -10,7 +10,7 @@ has, then learns. Five products are backprop, with a weight w = s_1, a bias b = 
     fwd_out = w tanh(x) + b      bwd_out = e w (1 - tanh^2(x))      w' = w - rate e tanh(x)      b' = b - bias_rate e
 
 A stack of these follows stochastic gradient descent step for step if the learner is VSML with feedback
-`backward_pass`, `clear_feedback`, 1 micro tick, reduction `sum` and no output bound: neurons add, and feedback is heard
+`backward_pass`, `clear_feedback`, 1 micro tick, reduction `sum` and no output bound: neurons add, and feedback arrives
 once, together with the activations it belongs to. Weights start random and biases at 0 with a random share of 1/2, and
 the gradient of a batch is its mean with a merge share of 1.
 
@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from vsml.cells.base import Cell
-from vsml.cells.heads import heard_columns, truncated_normal
+from vsml.cells.heads import incoming_columns, truncated_normal
 from vsml.cells.vector import partly_random
 from vsml.errors import UserError
 from vsml.hardware import product
@@ -72,17 +72,17 @@ class Bilinear(Cell):
                 f"rank {self.rank}: set size to 2 or more and rank to 5 or more"
             )
 
-    def init(self, key: Key, heard: int, sent: int) -> Params:
+    def init(self, key: Key, incoming: int, outgoing: int) -> Params:
         keys = jax.random.split(key, 6)
         genome = {
             "state": _factor(keys[0], self.rank, self.size),
-            "forward": _factor(keys[1], self.rank, 2 * heard),
-            "backward": _factor(keys[2], self.rank, heard),
+            "forward": _factor(keys[1], self.rank, 2 * incoming),
+            "backward": _factor(keys[2], self.rank, incoming),
             "change": self.learning_rate * _read_out(keys[3], self.size, self.rank),
-            "send_forward": _read_out(keys[4], sent, self.rank),
-            "send_backward": _read_out(keys[5], sent, self.rank),
+            "send_forward": _read_out(keys[4], outgoing, self.rank),
+            "send_backward": _read_out(keys[5], outgoing, self.rank),
         }
-        return genome if self.start == "random" else self._backprop(genome, heard)
+        return genome if self.start == "random" else self._backprop(genome, incoming)
 
     def initial_state(self, key: Key, units: int, fan_in: int, random_share: float) -> State:
         """The first `random_share` of s is truncated normal with std 1 / sqrt(fan_in), the rest 0."""
@@ -97,14 +97,14 @@ class Bilinear(Cell):
         products = _products(params, state["s"], forward_in, backward_in)
         return params["send_forward"] @ forward(products), params["send_backward"] @ backward(products)
 
-    def _backprop(self, genome: Params, heard: int) -> Params:
+    def _backprop(self, genome: Params, incoming: int) -> Params:
         """`genome` with its first products replaced by those of backprop, and nothing else read.
 
         The activation leaves in every channel, so that any one serves the learner as its output; only the first is
-        heard.
+        incoming.
         """
         w, b = 0, self.size - 1
-        tanh, tanh_squared, error = 0, heard, 0
+        tanh, tanh_squared, error = 0, incoming, 0
         change, send_forward, send_backward = (
             jnp.zeros_like(genome[name]) for name in ("change", "send_forward", "send_backward")
         )
@@ -155,12 +155,15 @@ def _read_out(key: Key, num_outputs: int, rank: int) -> Array:
 
 def _products(genome: Params, s: Array, forward_in: Array, backward_in: Array) -> Array:
     """p [rank, units]."""
-    heard_forward, heard_backward = forward_in.shape[0], backward_in.shape[0]
+    incoming_forward, incoming_backward = forward_in.shape[0], backward_in.shape[0]
     activation = jnp.tanh(forward_in)
     features = jnp.concatenate([activation, jnp.square(activation)])
     state, forward, backward = genome["state"], genome["forward"], genome["backward"]
     return (
         (product(state["w"].T, s) + state["b"][:, None])
-        * (product(heard_columns(forward["w"], 0, heard_forward, heard_forward).T, features) + forward["b"][:, None])
-        * (product(backward["w"][:, :heard_backward].T, backward_in) + backward["b"][:, None])
+        * (
+            product(incoming_columns(forward["w"], 0, incoming_forward, incoming_forward).T, features)
+            + forward["b"][:, None]
+        )
+        * (product(backward["w"][:, :incoming_backward].T, backward_in) + backward["b"][:, None])
     )

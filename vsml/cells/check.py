@@ -35,8 +35,8 @@ def check_update(cell: Cell, params: Params, state: State, forward_in: Array, ba
             )
     own = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), params)
     alone = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
-    heard = [jax.ShapeDtypeStruct((len(message), units), message.dtype) for message in (forward_in, backward_in)]
-    traced, new = jax.make_jaxpr(cell.update, return_shape=True)(own, alone, *heard)
+    incoming = [jax.ShapeDtypeStruct((len(message), units), message.dtype) for message in (forward_in, backward_in)]
+    traced, new = jax.make_jaxpr(cell.update, return_shape=True)(own, alone, *incoming)
     if jax.tree.structure(new) != jax.tree.structure(state):
         raise UserError(
             f"{name}.update takes a state {jax.tree.structure(state)} and gives {jax.tree.structure(new)}: "

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from vsml.cells.heads import heard_columns, init_heads, linear
+from vsml.cells.heads import incoming_columns, init_heads, linear
 from vsml.cells.vector import VectorCell
 from vsml.hardware import opened, product, tanh, tanh_gates
 from vsml.types import Array, Key, Params, State
@@ -34,18 +34,18 @@ class GRU(VectorCell):
 
     gate_offset: float = 1.0
 
-    def init(self, key: Key, heard: int, sent: int) -> Params:
+    def init(self, key: Key, incoming: int, outgoing: int) -> Params:
         gates_key, candidate_key, heads_key = jax.random.split(key, 3)
-        num_inputs = self.size + 2 * heard
+        num_inputs = self.size + 2 * incoming
         return {
             "gates": linear(gates_key, 2 * self.size, num_inputs),
             "candidate": linear(candidate_key, self.size, num_inputs),
-            **init_heads(heads_key, self.size, sent, self.layer_norm),
+            **init_heads(heads_key, self.size, outgoing, self.layer_norm),
         }
 
     def update(self, params: Params, state: State, forward_in: Array, backward_in: Array) -> State:
         def affine(layer: Params, vector: Array) -> Array:
-            weights = heard_columns(layer["w"], self.size, forward_in.shape[0], backward_in.shape[0])
+            weights = incoming_columns(layer["w"], self.size, forward_in.shape[0], backward_in.shape[0])
             return product(weights.T, jnp.concatenate([vector, forward_in, backward_in])) + layer["b"][:, None]
 
         halves = {"w": 0.5 * params["gates"]["w"], "b": 0.5 * params["gates"]["b"]}

@@ -32,20 +32,20 @@ def linear(key: Key, num_outputs: int, num_inputs: int) -> Params:
     }
 
 
-def init_heads(key: Key, size: int, sent: int, layer_norm: bool) -> Params:
-    """Parameters of a forward and a backward head, size -> sent each."""
+def init_heads(key: Key, size: int, outgoing: int, layer_norm: bool) -> Params:
+    """Parameters of a forward and a backward head, size -> outgoing each."""
     heads = {}
     for name, head_key in zip(("forward", "backward"), jax.random.split(key), strict=True):
-        heads[name] = linear(head_key, sent, size)
+        heads[name] = linear(head_key, outgoing, size)
         if layer_norm:
-            heads[name] |= {"scale": jnp.ones((sent,)), "offset": jnp.zeros((sent,))}
+            heads[name] |= {"scale": jnp.ones((outgoing,)), "offset": jnp.zeros((outgoing,))}
     return heads
 
 
-def heard_columns(weights: Array, size: int, num_forward: int, num_backward: int) -> Array:
-    """The columns of [n, size + 2 * heard] weights that meet the state and the channels that are not silent."""
-    heard = (weights.shape[1] - size) // 2
-    start = size + heard
+def incoming_columns(weights: Array, size: int, num_forward: int, num_backward: int) -> Array:
+    """The columns of [n, size + 2 * incoming] weights that meet the state and the channels that are not silent."""
+    incoming = (weights.shape[1] - size) // 2
+    start = size + incoming
     return jnp.concatenate([weights[:, : size + num_forward], weights[:, start : start + num_backward]], axis=1)
 
 
@@ -58,7 +58,7 @@ def reduced_message(head: Params, output: Array, reduce: Reduce) -> Array:
       reduce: linear reduction [n, units] -> [n, neurons].
 
     Returns:
-      [sent, neurons].
+      [channels, neurons].
     """
     if "scale" not in head:
         return head["w"] @ checkpoint_name(reduce(output), MESSAGES) + jnp.outer(head["b"], jnp.asarray(reduce.total))

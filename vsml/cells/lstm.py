@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from vsml.cells.base import Cell
-from vsml.cells.heads import heard_columns, init_heads, linear, reduced_message
+from vsml.cells.heads import incoming_columns, init_heads, linear, reduced_message
 from vsml.cells.vector import partly_random
 from vsml.errors import UserError
 from vsml.hardware import opened, product, tanh, tanh_gates
@@ -45,11 +45,11 @@ class LSTM(Cell):
         if self.size < 1:
             raise UserError(f"cells.LSTM.size is {self.size}: set it to 1 or more")
 
-    def init(self, key: Key, heard: int, sent: int) -> Params:
+    def init(self, key: Key, incoming: int, outgoing: int) -> Params:
         gates_key, heads_key = jax.random.split(key)
         return {
-            "gates": linear(gates_key, 4 * self.size, self.size + 2 * heard),
-            **init_heads(heads_key, self.size, sent, self.layer_norm),
+            "gates": linear(gates_key, 4 * self.size, self.size + 2 * incoming),
+            **init_heads(heads_key, self.size, outgoing, self.layer_norm),
         }
 
     def initial_state(self, key: Key, units: int, fan_in: int, random_share: float) -> State:
@@ -61,7 +61,7 @@ class LSTM(Cell):
         # Messages ride as extra rows of the one matrix product: adding their products to the gates afterwards would
         # move four times as many numbers.
         inputs = jnp.concatenate([state["h"], forward_in, backward_in])
-        weights = heard_columns(params["gates"]["w"], self.size, forward_in.shape[0], backward_in.shape[0])
+        weights = incoming_columns(params["gates"]["w"], self.size, forward_in.shape[0], backward_in.shape[0])
         halves = jnp.repeat(jnp.array([0.5, 1.0, 0.5, 0.5]), self.size)  # of i, g, f, o
         offset = jnp.repeat(jnp.array([-0.5, 0.0, 0.5, 0.0]) * self.gate_offset, self.size)
         bias = halves * params["gates"]["b"] + offset

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from vsml.cells.activations import ACTIVATIONS, Activation
-from vsml.cells.heads import heard_columns, init_heads, linear
+from vsml.cells.heads import incoming_columns, init_heads, linear
 from vsml.cells.vector import VectorCell
 from vsml.errors import UserError
 from vsml.hardware import product
@@ -54,19 +54,19 @@ class MLP(VectorCell):
         if not 0 < self.rate < 1:
             raise UserError(f"cells.MLP.rate is {self.rate}: set it above 0 and below 1")
 
-    def init(self, key: Key, heard: int, sent: int) -> Params:
+    def init(self, key: Key, incoming: int, outgoing: int) -> Params:
         num_outputs = self.size * (2 if self.update_rule == "gated" else 1)
-        sizes = (self.size + 2 * heard, *self.hidden, num_outputs)
+        sizes = (self.size + 2 * incoming, *self.hidden, num_outputs)
         heads_key, *keys = jax.random.split(key, len(sizes))
         return {
             "layers": [linear(k, n_out, n_in) for k, n_in, n_out in zip(keys, sizes[:-1], sizes[1:], strict=True)],
-            **init_heads(heads_key, self.size, sent, self.layer_norm),
+            **init_heads(heads_key, self.size, outgoing, self.layer_norm),
         }
 
     def update(self, params: Params, state: State, forward_in: Array, backward_in: Array) -> State:
         first, *others = params["layers"]
         inputs = jnp.concatenate([state["s"], forward_in, backward_in])
-        weights = heard_columns(first["w"], self.size, forward_in.shape[0], backward_in.shape[0])
+        weights = incoming_columns(first["w"], self.size, forward_in.shape[0], backward_in.shape[0])
         outputs = product(weights.T, inputs) + first["b"][:, None]
         for layer in others:
             outputs = product(layer["w"].T, ACTIVATIONS[self.activation](outputs)) + layer["b"][:, None]

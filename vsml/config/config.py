@@ -56,7 +56,7 @@ class Config:
     recipe: str
     imports: tuple[Import, ...]
     bindings: tuple[Binding, ...]  # those with an effect, in the order of `text`
-    nodes: tuple[Node, ...]  # the parts, each behind those it is built from; the last is the experiment
+    nodes: tuple[Node, ...]  # the parts, each after those it is built from; the last is the experiment
     catalogue: Catalogue
 
     @cached_property

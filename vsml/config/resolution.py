@@ -127,7 +127,7 @@ class Walk:
         return fitting.UNKNOWN
 
     def _origin(self, binding: Binding) -> Binding:
-        """Where a value was written: behind all macros."""
+        """Where a value was written, when all macros are followed."""
         while isinstance(binding.value, Macro) and ((), "", binding.value.name) in self.bindings:
             binding = self.bindings[(), "", binding.value.name]
         return binding

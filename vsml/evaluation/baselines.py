@@ -22,7 +22,7 @@ import optax
 
 from vsml.errors import UserError
 from vsml.evaluation.base import Rival
-from vsml.evaluation.lifetimes import Outcomes, online_scores, predict_online, run_lifetimes
+from vsml.evaluation.rollouts import Outcomes, online_scores, predict_online, run_lifetimes
 from vsml.hardware import NETWORKS_AT_ONCE
 from vsml.learners.gradient_descent import GradientDescent
 from vsml.tasks.base import Task, TaskDistribution, TaskSpec

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from vsml.errors import UserError
 from vsml.evaluation.base import Evaluation, Evaluator, Measure
-from vsml.evaluation.lifetimes import Outcomes, mean_over_steps, outcomes_of, run_lifetimes
+from vsml.evaluation.rollouts import Outcomes, mean_over_steps, outcomes_of, run_lifetimes
 from vsml.fields import MAY_CHANGE
 from vsml.learners.base import Learner
 from vsml.learners.unroll import unroll

@@ -14,7 +14,7 @@ import jax
 
 from vsml.errors import UserError
 from vsml.evaluation.base import Evaluation, Evaluator, Measure
-from vsml.evaluation.lifetimes import Outcomes, UnrolledLifetime, online_scores, run_lifetimes
+from vsml.evaluation.rollouts import Outcomes, UnrolledLifetime, online_scores, run_lifetimes
 from vsml.fields import MAY_CHANGE
 from vsml.learners.base import Learner
 from vsml.tasks.base import TaskDistribution

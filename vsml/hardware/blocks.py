@@ -26,43 +26,43 @@ FORWARD, BACKWARD = 2048, 800
 twice as many cost less than a tenth of the speed."""
 
 Update = Callable[[Params, State, Any], State]
-"""(params, state, heard) -> state; leaves of state and heard have the sub-RNNs as their last axis."""
+"""(params, state, incoming) -> state; leaves of state and incoming have the sub-RNNs as their last axis."""
 
 
-def in_blocks(update: Update, params: Params, state: State, heard: Any) -> State:
-    """`update(params, state, heard)`, on a CPU block by block and then differentiable in reverse mode only.
+def in_blocks(update: Update, params: Params, state: State, incoming: Any) -> State:
+    """`update(params, state, incoming)`, on a CPU block by block and then differentiable in reverse mode only.
 
     Args:
       update: computes every sub-RNN from its own state and messages alone, and closes over no traced values.
       params: what all sub-RNNs share.
       state: leaves [..., units], of floating point; the result has the same shapes.
-      heard: leaves [..., units], of floating point.
+      incoming: leaves [..., units], of floating point.
     """
-    return _in_blocks(update, params, state, heard) if kind.is_cpu() else update(params, state, heard)
+    return _in_blocks(update, params, state, incoming) if kind.is_cpu() else update(params, state, incoming)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _in_blocks(update: Update, params: Params, state: State, heard: Any) -> State:
-    def run(params: Params, state: State, heard: Any) -> State:
+def _in_blocks(update: Update, params: Params, state: State, incoming: Any) -> State:
+    def run(params: Params, state: State, incoming: Any) -> State:
         def put(done: State, start: Any, size: int) -> State:
             # What is overwritten was read before, by this very block.
-            return _written(done, update(params, _cut(done, start, size), _cut(heard, start, size)), start)
+            return _written(done, update(params, _cut(done, start, size), _cut(incoming, start, size)), start)
 
         return _for_each_block(put, state, _units(state), FORWARD)
 
     # What is vectorised over lifetimes goes one by one: a product of many small matrices is slow.
-    return jax.custom_batching.sequential_vmap(run)(params, state, heard)
+    return jax.custom_batching.sequential_vmap(run)(params, state, incoming)
 
 
-def _forward(update: Update, params: Params, state: State, heard: Any) -> tuple[State, Any]:
-    return _in_blocks(update, params, state, heard), (params, state, heard)
+def _forward(update: Update, params: Params, state: State, incoming: Any) -> tuple[State, Any]:
+    return _in_blocks(update, params, state, incoming), (params, state, incoming)
 
 
 def _backward(update: Update, kept: Any, slope: State) -> tuple[Params, State, Any]:
-    def run(params: Params, state: State, heard: Any, slope: State) -> tuple[Params, State, Any]:
+    def run(params: Params, state: State, incoming: Any, slope: State) -> tuple[Params, State, Any]:
         def pull(done: Any, start: Any, size: int) -> Any:
             of_params, of_state, of_heard = done
-            _, back = jax.vjp(update, params, _cut(state, start, size), _cut(heard, start, size))
+            _, back = jax.vjp(update, params, _cut(state, start, size), _cut(incoming, start, size))
             more, own_state, own_heard = back(_cut(slope, start, size))
             return (
                 jax.tree.map(jnp.add, of_params, more),
@@ -70,7 +70,7 @@ def _backward(update: Update, kept: Any, slope: State) -> tuple[Params, State, A
                 _written(of_heard, own_heard, start),
             )
 
-        empty = jax.tree.map(jnp.zeros_like, (params, state, heard))
+        empty = jax.tree.map(jnp.zeros_like, (params, state, incoming))
         return _for_each_block(pull, empty, _units(state), BACKWARD)
 
     return jax.custom_batching.sequential_vmap(run)(*kept, slope)

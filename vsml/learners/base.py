@@ -37,9 +37,9 @@ from vsml.types import Array, Key, Params, State
 class Step(NamedTuple):
     """One step of a lifetime: a prediction, and what came of it."""
 
-    predicted: State  # behind the prediction, before learning from its answer
-    state: State  # behind the step
-    world: World  # of the task, behind the step
+    predicted: State  # after the prediction, before learning from its answer
+    state: State  # after the step
+    world: World  # of the task, after the step
     output: Array  # [B, num_outputs]
     outcome: Any  # of the task, for `Task.score`
 

@@ -78,7 +78,7 @@ class ConvFrontEnd:
 
 
 def num_features(front_end: ConvFrontEnd | None, spec: TaskSpec) -> int:
-    """How many scalars of an example a learner reads behind its front-end, if it has one."""
+    """How many scalars of an example a learner reads after its front-end, if it has one."""
     return spec.num_inputs if front_end is None else math.prod(front_end.output_shape(spec.input_shape))
 
 

@@ -1,7 +1,7 @@
 """Hebbian fast weights: one layer whose weights change by the product of what they connect.
 
     u_t = [x_t, e_{t-1}, y_{t-1}]                    e_t = dL/dy^_t
-    y^_t = u_t (w + coeff * F_t) + b                 p_t = tanh(y^_t), the activity behind the weights
+    y^_t = u_t (w + coeff * F_t) + b                 p_t = tanh(y^_t), the activity of the outputs
     hebb  F_ij <- (1 - eta) F_ij + eta u_i p_j       eta = sig(rate), F = 0 at birth
     oja   F_ij <- F_ij + eta p_j (u_i - p_j F_ij)
 
@@ -42,7 +42,7 @@ class HebbianFastWeights(Learner):
     The B examples of a batch are B parallel streams: each has its own F and hears its own feedback only.
 
     Attributes:
-      rule: how F changes. `hebb` forgets at a constant rate; `oja` as far as the neuron behind is active.
+      rule: how F changes. `hebb` forgets at a constant rate; `oja` as far as the output neuron is active.
       feedback: `delayed`: the error and the label of example t enter together with x_{t+1}, as in the paper's
         baselines. F then never meets x_t together with its label, and there is no recurrence to remember one of them:
         what is learned stays in V_M. `second_pass`: after its prediction x_t enters once more, together with its own
@@ -94,9 +94,9 @@ class HebbianFastWeights(Learner):
         return num_features(self.front_end, spec) + feedback_size(spec)
 
     def _changed(self, params: Params, fast: Array, inputs: Array, activity: Array) -> Array:
-        before, behind = inputs[:, :, None], jnp.tanh(activity)[:, None, :]
-        forgotten = behind**2 * fast if self.rule == "oja" else fast
-        return fast + jax.nn.sigmoid(params["rate"]) * (before * behind - forgotten)
+        inputs, outputs = inputs[:, :, None], jnp.tanh(activity)[:, None, :]
+        forgotten = outputs**2 * fast if self.rule == "oja" else fast
+        return fast + jax.nn.sigmoid(params["rate"]) * (inputs * outputs - forgotten)
 
 
 def _activity(params: Params, fast: Array, inputs: Array) -> Array:

@@ -17,7 +17,7 @@ KEPT = 2**28
 """Bytes of states that a differentiated unroll keeps without being asked to."""
 
 Observe = Callable[[State, State], Any]
-"""(state behind a prediction, state behind the step) -> what to keep of them."""
+"""(state after a prediction, state after the step) -> what to keep of them."""
 
 
 class Unrolled(NamedTuple):

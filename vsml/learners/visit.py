@@ -25,7 +25,7 @@ from vsml.hardware import in_blocks
 from vsml.sparsity.base import Reduce, Wiring
 from vsml.types import Array, Params, State
 
-ALONE = Reduce(lambda sent: sent, total=1.0)
+ALONE = Reduce(lambda outgoing: outgoing, total=1.0)
 """No reduction: what each sub-RNN sends."""
 
 
@@ -38,8 +38,8 @@ def alone(units: int) -> Wiring:
         outputs=units,
         units=units,
         fan_in=1,
-        before=own,
-        behind=own,
+        input_of=own,
+        output_of=own,
         spread_forward=keep,
         spread_backward=keep,
         reduce_forward=ALONE,
@@ -69,7 +69,7 @@ def visit(
       micro_ticks: updates on these messages.
 
     Returns:
-      The new state, and the messages [m, out] and [m, in] that reach the neurons behind and before.
+      The new state, and the messages [m, out] and [m, in] that reach the output neurons and the input neurons.
 
     Raises:
       UserError: the cell does not keep its contract.
@@ -84,24 +84,24 @@ def visit(
 def _visit(
     cell: Cell, params: Params, wiring: Wiring, state: State, forward_in: Array, backward_in: Array, micro_ticks: int
 ) -> tuple[State, Array, Array]:
-    heard = forward_in, backward_in
+    incoming = forward_in, backward_in
 
-    def ticks(count: int, params: Params, state: State, heard: tuple[Array, Array]) -> State:
-        return _tick(lambda alone: cell.update(params, alone, *heard), state, 1, count, False)[0]
+    def ticks(count: int, params: Params, state: State, incoming: tuple[Array, Array]) -> State:
+        return _tick(lambda alone: cell.update(params, alone, *incoming), state, 1, count, False)[0]
 
     if wiring.places == 1 and not cell.sends_before_update:
-        state = sender = in_blocks(partial(ticks, micro_ticks), params, state, heard)
+        state = sender = in_blocks(partial(ticks, micro_ticks), params, state, incoming)
     else:
         one = partial(ticks, 1)
         state, sender = _tick(
-            lambda at_sites: in_blocks(one, params, at_sites, heard),
+            lambda at_sites: in_blocks(one, params, at_sites, incoming),
             state,
             wiring.places,
             micro_ticks,
             cell.sends_before_update,
         )
-    sent = cell.messages(params, sender, forward_in, backward_in, wiring.reduce_forward, wiring.reduce_backward)
-    return state, *sent
+    outgoing = cell.messages(params, sender, forward_in, backward_in, wiring.reduce_forward, wiring.reduce_backward)
+    return state, *outgoing
 
 
 def _visit_by_set(
@@ -130,15 +130,15 @@ def _visit_by_set(
         return sorted_units[:, :, position].reshape(-1, places * wiring.units)
 
     own = jax.tree.map(lambda leaf: leaf[used], params)
-    heard = by_set(forward_in), by_set(backward_in)
+    incoming = by_set(forward_in), by_set(backward_in)
     update: Callable[..., Any] = jax.vmap(cell.update, in_axes=(0, 1, 1, 1), out_axes=1)
     if wiring.places == 1 and not cell.sends_before_update:
         sorted_state = jax.tree.map(by_set, state)  # once for all micro ticks
-        sender, _ = _tick(lambda alone: update(own, alone, *heard), sorted_state, 1, micro_ticks, False)
+        sender, _ = _tick(lambda alone: update(own, alone, *incoming), sorted_state, 1, micro_ticks, False)
         state = jax.tree.map(by_unit, sender)
     else:
         state, at_sites = _tick(
-            lambda at_sites: jax.tree.map(by_unit, update(own, jax.tree.map(by_set, at_sites), *heard)),
+            lambda at_sites: jax.tree.map(by_unit, update(own, jax.tree.map(by_set, at_sites), *incoming)),
             state,
             wiring.places,
             micro_ticks,
@@ -146,7 +146,7 @@ def _visit_by_set(
         )
         sender = jax.tree.map(by_set, at_sites)
     send = jax.vmap(lambda p, s, f, b: cell.messages(p, s, f, b, ALONE, ALONE), in_axes=(0, 1, 1, 1), out_axes=1)
-    forward, backward = (by_unit(sent) for sent in send(own, sender, *heard))
+    forward, backward = (by_unit(outgoing) for outgoing in send(own, sender, *incoming))
     return state, wiring.reduce_forward(forward), wiring.reduce_backward(backward)
 
 

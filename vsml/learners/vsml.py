@@ -48,7 +48,7 @@ class VSML(Learner):
       cell: what one sub-RNN computes.
       sharing: which sub-RNNs share meta-parameters.
       sparsity: the wiring of every layer, or a tuple of one per layer.
-      hidden: sizes of the hidden layers of neurons; () is a single layer of sub-RNNs. Behind a convolution the size is
+      hidden: sizes of the hidden layers of neurons; () is a single layer of sub-RNNs. After a convolution the size is
         the number of channels.
       message_size: M, channels of a message in either direction.
       micro_ticks: state updates per visit of a layer, on the same incoming messages; only the last one's messages
@@ -139,15 +139,15 @@ class VSML(Learner):
     def wirings(self, spec: TaskSpec) -> list[Wiring]:
         """The wiring of each layer for tasks of this shape."""
         kinds = self.sparsity if isinstance(self.sparsity, tuple) else (self.sparsity,) * self.num_layers
-        wirings, before = [], spec.input_shape
+        wirings, shape = [], spec.input_shape
         for kind, size in zip(kinds, (*self.hidden, spec.num_outputs), strict=True):
-            after = kind.shape_behind(before, size)
-            wirings.append(kind.wire(before, after, self.reduction))
-            before = after
-        if math.prod(before) != spec.num_outputs:
+            outputs = kind.output_shape(shape, size)
+            wirings.append(kind.wire(shape, outputs, self.reduction))
+            shape = outputs
+        if math.prod(shape) != spec.num_outputs:
             raise UserError(
                 f"sparsity.{type(kinds[-1]).__name__} as the last layer of learners.VSML.sparsity gives neurons in "
-                f"shape {before}, but {spec.num_outputs} outputs need one each: let the last layer be @sparsity.Dense()"
+                f"shape {shape}, but {spec.num_outputs} outputs need one each: let the last layer be @sparsity.Dense()"
             )
         return wirings
 
@@ -296,7 +296,7 @@ class VSML(Learner):
             one that the pass itself sends.
 
         Returns:
-          The three lists behind the pass.
+          The three lists after the pass.
         """
         cells, forward, backward = list(cells), list(forward), list(backward)
         order = range(self.num_layers)

@@ -47,7 +47,7 @@ class BPTT(MetaOptimizer):
         more than 256 MiB on a device.
       clip: global norm that the gradient of each lifetime is clipped to before the mean; None leaves it alone, and the
         mean is the exact meta-gradient. Backprop through long lifetimes explodes in a few of them, which would
-        otherwise own the direction of the step, however short a clip behind the mean makes it.
+        otherwise own the direction of the step, however short a clip after the mean makes it.
     """
 
     segment: int | None = field(default=None, metadata=MAY_CHANGE)

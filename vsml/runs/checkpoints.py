@@ -269,7 +269,7 @@ class _Quiet:
 
 
 def _without_leftovers(hook: Callable[[Any], object]) -> Callable[[Any], object]:
-    """A `sys.unraisablehook` that drops what reads and writes of Orbax say which end behind one that failed."""
+    """A `sys.unraisablehook` that drops what reads and writes of Orbax say which end after one that failed."""
 
     def filtered(unraisable: Any) -> None:
         late = isinstance(unraisable.exc_value, RuntimeError) and str(unraisable.exc_value) == "Event loop is closed"

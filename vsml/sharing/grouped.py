@@ -49,5 +49,5 @@ class Grouped(Sharing):
         wiring = wirings[layer]
         if self.by == "random":
             return np.random.default_rng((self.seed, layer)).permutation(np.arange(wiring.units) % self.groups)
-        neuron = wiring.before if self.by == "input" else wiring.behind
+        neuron = wiring.input_of if self.by == "input" else wiring.output_of
         return neuron * self.groups // (neuron.max() + 1)

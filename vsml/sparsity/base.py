@@ -33,23 +33,23 @@ class Reduce:
 
 @dataclass(frozen=True)
 class Wiring:
-    """One layer's sub-RNNs and their connections to the neurons before and behind it.
+    """One layer's sub-RNNs and their connections to its input and output neurons.
 
     Sub-RNNs may be at work in several places at once, as the kernel of a convolution is. Each such site hears and
     sends for itself, on top of the one state of its sub-RNN; what the sites make of the state is averaged. Sites are
     numbered place by place: site = place * units + unit. Mostly there is one place, and a site is a sub-RNN.
     """
 
-    inputs: int  # number of neurons before
-    outputs: int  # number of neurons behind
+    inputs: int  # number of input neurons
+    outputs: int  # number of output neurons
     units: int  # number of sub-RNNs
-    fan_in: int  # sites heard by one neuron behind the layer, rounded where it differs
-    before: np.ndarray  # int [units], what each sub-RNN listens to: a neuron, or a tap of the kernel
-    behind: np.ndarray  # int [units], what each sub-RNN sends to: a neuron, or a channel
-    spread_forward: Callable[[Array], Array]  # messages of the neurons before, [m, in], to sites, [m, sites]
-    spread_backward: Callable[[Array], Array]  # messages of the neurons behind, [m, out], to sites, [m, sites]
-    reduce_forward: Reduce  # what sites send forward, [n, sites], to the neurons behind, [n, out]
-    reduce_backward: Reduce  # what sites send backward, [n, sites], to the neurons before, [n, in]
+    fan_in: int  # sites that one output neuron receives from, rounded where it differs
+    input_of: np.ndarray  # int [units], the input neuron of each sub-RNN, or its tap of the kernel
+    output_of: np.ndarray  # int [units], the output neuron of each sub-RNN, or its channel
+    spread_forward: Callable[[Array], Array]  # messages of the input neurons, [m, in], to sites, [m, sites]
+    spread_backward: Callable[[Array], Array]  # messages of the output neurons, [m, out], to sites, [m, sites]
+    reduce_forward: Reduce  # what sites send forward, [n, sites], to the output neurons, [n, out]
+    reduce_backward: Reduce  # what sites send backward, [n, sites], to the input neurons, [n, in]
     places: int = 1
 
 
@@ -63,10 +63,10 @@ class Sparsity(ABC):
     >>> from vsml.sparsity.edges import wire_edges
     >>> @dataclass(frozen=True)
     ... class Chain(Sparsity):
-    ...     def wire(self, before, behind, reduction):
-    ...         outputs = np.repeat(np.arange(*behind), 2)
-    ...         inputs = outputs + np.tile([0, 1], *behind)
-    ...         return wire_edges(inputs, outputs, *before, *behind, reduction)
+    ...     def wire(self, input_shape, output_shape, reduction):
+    ...         outputs = np.repeat(np.arange(*output_shape), 2)
+    ...         inputs = outputs + np.tile([0, 1], *output_shape)
+    ...         return wire_edges(inputs, outputs, *input_shape, *output_shape, reduction)
     >>> wiring = Chain().wire((3,), (2,), "sum")
     >>> wiring.units, wiring.fan_in
     (4, 2)
@@ -77,15 +77,15 @@ class Sparsity(ABC):
     ([[3.0, 6.0]], [[1.0, 4.0, 4.0]])
     """
 
-    def shape_behind(self, before: Shape, size: int) -> Shape:
-        """Shape of the layer of neurons behind this one, given the one before and the size that the learner names.
+    def output_shape(self, input_shape: Shape, size: int) -> Shape:
+        """Shape of the output neurons, given that of the input neurons and the size that the learner names.
 
-        Raises `UserError` where the shape before does not fit.
+        Raises `UserError` where the shape of the inputs does not fit.
         """
         return (size,)
 
     @abstractmethod
-    def wire(self, before: Shape, behind: Shape, reduction: Reduction) -> Wiring:
+    def wire(self, input_shape: Shape, output_shape: Shape, reduction: Reduction) -> Wiring:
         """The wiring between neurons of these shapes. Raises `UserError` where they do not fit."""
 
 

@@ -33,8 +33,8 @@ class Block(Sparsity):
         if self.blocks < 1:
             raise UserError(f"sparsity.Block.blocks is {self.blocks}: set it to 1 or more")
 
-    def wire(self, before: Shape, behind: Shape, reduction: Reduction) -> Wiring:
-        inputs, outputs = math.prod(before), math.prod(behind)
+    def wire(self, input_shape: Shape, output_shape: Shape, reduction: Reduction) -> Wiring:
+        inputs, outputs = math.prod(input_shape), math.prod(output_shape)
         if self.blocks > min(inputs, outputs):
             raise UserError(
                 f"sparsity.Block.blocks is {self.blocks}, but a layer of {inputs} x {outputs} neurons has room for "
@@ -43,5 +43,5 @@ class Block(Sparsity):
         starts = -(-np.arange(self.blocks + 1) * inputs // self.blocks)  # the first input of each block, rounded up
         block_of = np.arange(outputs) * self.blocks // outputs
         chosen = [np.arange(starts[block], starts[block + 1]) for block in block_of]
-        behind_of = np.repeat(np.arange(outputs), [len(heard) for heard in chosen])
-        return wire_edges(np.concatenate(chosen), behind_of, inputs, outputs, reduction)
+        output_of = np.repeat(np.arange(outputs), [len(heard) for heard in chosen])
+        return wire_edges(np.concatenate(chosen), output_of, inputs, outputs, reduction)

@@ -33,8 +33,8 @@ from vsml.types import Array
 class Conv(Sparsity):
     """A square kernel that slides over images [H, W] or [H, W, channels].
 
-    The size of the layer behind is its number of channels. A sub-RNN is a unit (row, column, in channel, out channel)
-    of the kernel, the last fastest; it works in as many places as there are positions.
+    The size of the output is its number of channels. A sub-RNN is a unit (row, column, in channel, out channel) of the
+    kernel, the last fastest; it works in as many places as there are positions.
 
     Attributes:
       kernel: taps of the kernel along either side.
@@ -49,18 +49,18 @@ class Conv(Sparsity):
             if getattr(self, name) < 1:
                 raise UserError(f"sparsity.Conv.{name} is {getattr(self, name)}: set it to 1 or more")
 
-    def shape_behind(self, before: Shape, size: int) -> Shape:
-        height, width, _ = _image(before)
+    def output_shape(self, input_shape: Shape, size: int) -> Shape:
+        height, width, _ = _image(input_shape)
         return (-(-height // self.stride), -(-width // self.stride), size)
 
-    def wire(self, before: Shape, behind: Shape, reduction: Reduction) -> Wiring:
-        height, width, channels = _image(before)
-        if len(behind) != 3 or behind != self.shape_behind(before, behind[-1]):
+    def wire(self, input_shape: Shape, output_shape: Shape, reduction: Reduction) -> Wiring:
+        height, width, channels = _image(input_shape)
+        if len(output_shape) != 3 or output_shape != self.output_shape(input_shape, output_shape[-1]):
             raise UserError(
-                f"sparsity.Conv with stride {self.stride} makes {self.shape_behind(before, 1)[:2]} positions of "
-                f"{(height, width)}, but the layer behind has shape {behind}"
+                f"sparsity.Conv with stride {self.stride} makes {self.output_shape(input_shape, 1)[:2]} positions of "
+                f"{(height, width)}, but its output neurons have the shape {output_shape}"
             )
-        *positions, sent_channels = behind
+        *positions, sent_channels = output_shape
         places, taps = math.prod(positions), self.kernel**2 * channels
         counts = self._taps_on(height, positions[0])[:, None] * self._taps_on(width, positions[1])[None]
 
@@ -96,38 +96,38 @@ class Conv(Sparsity):
 
         tap, channel = np.indices((taps, sent_channels))
         return Wiring(
-            inputs=math.prod(before),
-            outputs=math.prod(behind),
+            inputs=math.prod(input_shape),
+            outputs=math.prod(output_shape),
             units=taps * sent_channels,
             fan_in=taps,
-            before=tap.ravel(),
-            behind=channel.ravel(),
+            input_of=tap.ravel(),
+            output_of=channel.ravel(),
             spread_forward=spread_forward,
             spread_backward=spread_backward,
-            reduce_forward=scaled(sum_forward, np.full(math.prod(behind), taps), reduction),
+            reduce_forward=scaled(sum_forward, np.full(math.prod(output_shape), taps), reduction),
             reduce_backward=scaled(sum_backward, np.repeat(counts.ravel() * sent_channels, channels), reduction),
             places=places,
         )
 
     def _padding(self, size: int) -> tuple[int, int]:
-        """Zeros before and behind `size` inputs."""
+        """Zeros on either side of `size` inputs."""
         positions = -(-size // self.stride)
         total = max((positions - 1) * self.stride + self.kernel - size, 0)
         return total // 2, total - total // 2
 
     def _taps_on(self, size: int, positions: int) -> np.ndarray:
         """How many taps, of all positions, lie on each of `size` inputs along one side: int [size]."""
-        before, behind = self._padding(size)
+        first, last = self._padding(size)
         under = self.stride * np.arange(positions)[:, None] + np.arange(self.kernel)
-        return np.bincount(under.ravel(), minlength=before + size + behind)[before : before + size]
+        return np.bincount(under.ravel(), minlength=first + size + last)[first : first + size]
 
 
-def _image(before: Shape) -> tuple[int, int, int]:
-    """Height, width and channels of the layer before."""
-    if len(before) not in (2, 3):
+def _image(input_shape: Shape) -> tuple[int, int, int]:
+    """Height, width and channels of the layer of input neurons."""
+    if len(input_shape) not in (2, 3):
         raise UserError(
-            f"sparsity.Conv slides over images, but the layer before has shape {before}: give it inputs [H, W] or "
-            "[H, W, channels], or another wiring"
+            f"sparsity.Conv slides over images, but its input neurons have the shape {input_shape}: give it inputs "
+            "[H, W] or [H, W, channels], or another wiring"
         )
-    height, width, *channels = before
+    height, width, *channels = input_shape
     return height, width, channels[0] if channels else 1

@@ -23,8 +23,8 @@ from vsml.types import Array
 class Dense(Sparsity):
     """All in x out sub-RNNs exist; sub-RNN (a, b) is unit a * out + b."""
 
-    def wire(self, before: Shape, behind: Shape, reduction: Reduction) -> Wiring:
-        grid = (math.prod(before), math.prod(behind))
+    def wire(self, input_shape: Shape, output_shape: Shape, reduction: Reduction) -> Wiring:
+        grid = (math.prod(input_shape), math.prod(output_shape))
         units = grid[0] * grid[1]
         inputs, outputs = np.indices(grid)
 
@@ -44,8 +44,8 @@ class Dense(Sparsity):
             outputs=grid[1],
             units=units,
             fan_in=grid[0],
-            before=inputs.ravel(),
-            behind=outputs.ravel(),
+            input_of=inputs.ravel(),
+            output_of=outputs.ravel(),
             spread_forward=lambda message: spread(message, axis=2),
             spread_backward=lambda message: spread(message, axis=1),
             reduce_forward=reduce(axis=1, count=grid[0]),

@@ -1,6 +1,6 @@
-"""A wiring that is a list of edges: sub-RNN u listens to neuron before_u and sends to neuron behind_u.
+"""A wiring that is a list of edges: sub-RNN u listens to neuron in_u and sends to neuron out_u.
 
-    fwd_b(k+1) = R_{u: behind_u = b} f_fwd(s_u(k)),   bwd_a(k-1) = R_{u: before_u = a} f_bwd(s_u(k))
+    fwd_b(k+1) = R_{u: out_u = b} f_fwd(s_u(k)),   bwd_a(k-1) = R_{u: in_u = a} f_bwd(s_u(k))
 
 Spreading a message picks, for every edge, that of its neuron. Reducing picks, for every neuron, all its edges, by a
 table [neurons, most edges of a neuron] that is filled up with nothing, and sums along its rows. Each of the two is the
@@ -22,29 +22,29 @@ from vsml.types import Array
 LinearMap = Callable[[Array], Array]
 
 
-def wire_edges(before: np.ndarray, behind: np.ndarray, inputs: int, outputs: int, reduction: Reduction) -> Wiring:
+def wire_edges(input_of: np.ndarray, output_of: np.ndarray, inputs: int, outputs: int, reduction: Reduction) -> Wiring:
     """The wiring of one sub-RNN per edge.
 
     It can be differentiated in reverse mode only.
 
     Args:
-      before, behind: int [units], the neurons that each sub-RNN connects.
-      inputs, outputs: number of neurons before and behind.
+      input_of, output_of: int [units], the neurons that each sub-RNN connects.
+      inputs, outputs: number of input and output neurons.
       reduction: how a neuron combines what it hears.
     """
-    spread_forward, sum_backward = _spread_and_sum(before, inputs)
-    spread_backward, sum_forward = _spread_and_sum(behind, outputs)
+    spread_forward, sum_backward = _spread_and_sum(input_of, inputs)
+    spread_backward, sum_forward = _spread_and_sum(output_of, outputs)
     return Wiring(
         inputs=inputs,
         outputs=outputs,
-        units=len(before),
-        fan_in=round(len(before) / outputs),
-        before=before,
-        behind=behind,
+        units=len(input_of),
+        fan_in=round(len(input_of) / outputs),
+        input_of=input_of,
+        output_of=output_of,
         spread_forward=spread_forward,
         spread_backward=spread_backward,
-        reduce_forward=scaled(sum_forward, np.bincount(behind, minlength=outputs), reduction),
-        reduce_backward=scaled(sum_backward, np.bincount(before, minlength=inputs), reduction),
+        reduce_forward=scaled(sum_forward, np.bincount(output_of, minlength=outputs), reduction),
+        reduce_backward=scaled(sum_backward, np.bincount(input_of, minlength=inputs), reduction),
     )
 
 
@@ -70,7 +70,7 @@ def _spread_and_sum(neuron: np.ndarray, neurons: int) -> tuple[LinearMap, Linear
 
 
 def _edges_of(neuron: np.ndarray, neurons: int) -> np.ndarray:
-    """The edges of each neuron, [neurons, most], and behind them as many times the number of edges, which is none."""
+    """The edges of each neuron, [neurons, most], filled up with the number of edges, which is none."""
     counts = np.bincount(neuron, minlength=neurons)
     order = np.argsort(neuron, kind="stable")
     table = np.full((neurons, counts.max()), len(neuron))

@@ -34,15 +34,15 @@ class Local(Sparsity):
         if self.width < 1:
             raise UserError(f"sparsity.Local.width is {self.width}: set it to 1 or more")
 
-    def wire(self, before: Shape, behind: Shape, reduction: Reduction) -> Wiring:
-        inputs, outputs = math.prod(before), math.prod(behind)
+    def wire(self, input_shape: Shape, output_shape: Shape, reduction: Reduction) -> Wiring:
+        inputs, outputs = math.prod(input_shape), math.prod(output_shape)
         # The condition in whole numbers: |(2a + 1) B - (2b + 1) A| <= reach.
         reach = 2 * self.width * max(inputs, outputs)
         middle = (2 * np.arange(outputs) + 1) * inputs
         first = np.maximum(-((reach + outputs - middle) // (2 * outputs)), 0)
         last = np.minimum((middle + reach - outputs) // (2 * outputs), inputs - 1)
         counts = last - first + 1
-        behind_of = np.repeat(np.arange(outputs), counts)
+        output_of = np.repeat(np.arange(outputs), counts)
         starts = np.cumsum(counts) - counts
-        before_of = first[behind_of] + np.arange(len(behind_of)) - starts[behind_of]
-        return wire_edges(before_of, behind_of, inputs, outputs, reduction)
+        input_of = first[output_of] + np.arange(len(output_of)) - starts[output_of]
+        return wire_edges(input_of, output_of, inputs, outputs, reduction)

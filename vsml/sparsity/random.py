@@ -37,8 +37,8 @@ class Random(Sparsity):
         if self.seed < 0:
             raise UserError(f"sparsity.Random.seed is {self.seed}: set it to 0 or more")
 
-    def wire(self, before: Shape, behind: Shape, reduction: Reduction) -> Wiring:
-        inputs, outputs = math.prod(before), math.prod(behind)
+    def wire(self, input_shape: Shape, output_shape: Shape, reduction: Reduction) -> Wiring:
+        inputs, outputs = math.prod(input_shape), math.prod(output_shape)
         heard = max(round(self.density * inputs), 1)
         draw = np.random.default_rng((self.seed, inputs, outputs))
         chosen = [np.sort(draw.choice(inputs, heard, replace=False, shuffle=False)) for _ in range(outputs)]

@@ -57,7 +57,7 @@ class Worker:
 
 
 @dataclass
-class _Progress:
+class _Tally:
     total: int
     done: int = 0
     failed: dict[str, str] = field(default_factory=dict)
@@ -84,21 +84,19 @@ def run_all(sweep: Sweep, directory: Path, jobs: int = 1) -> None:
         record(sweep, directory)
         waiting = [point for point in sweep.points if status(point, directory)[0] != "finished"]
         _check(waiting, directory)
-        progress = _Progress(len(sweep.points), len(sweep.points) - len(waiting))
-        if progress.done:
-            say(f"{progress.done} of {progress.total} points are finished already")
+        tally = _Tally(len(sweep.points), len(sweep.points) - len(waiting))
+        if tally.done:
+            say(f"{tally.done} of {tally.total} points are finished already")
         with catch_interruption() as interruption:
-            _work(
-                sweep, directory, waiting, _workers(min(jobs, max(1, len(waiting))), directory), progress, interruption
-            )
-    if progress.failed:
-        for name, reason in progress.failed.items():
+            _work(sweep, directory, waiting, _workers(min(jobs, max(1, len(waiting))), directory), tally, interruption)
+    if tally.failed:
+        for name, reason in tally.failed.items():
             say(f"failed: {name}: {reason} ({directory / name / LOG})")
         raise Failed(
-            f"{len(progress.failed)} of {progress.total} points failed; the same command runs them again, and "
+            f"{len(tally.failed)} of {tally.total} points failed; the same command runs them again, and "
             f"`vsml report {directory}` shows the others"
         )
-    say(f"all {progress.total} points are finished; `vsml report {directory}` compares them")
+    say(f"all {tally.total} points are finished; `vsml report {directory}` compares them")
 
 
 def _check(points: list[Point], directory: Path) -> None:
@@ -170,7 +168,7 @@ def _accelerators() -> list[str]:
 
 
 def _work(
-    sweep: Sweep, directory: Path, waiting: list[Point], workers: list[Worker], progress: _Progress, stop: Interruption
+    sweep: Sweep, directory: Path, waiting: list[Point], workers: list[Worker], tally: _Tally, stop: Interruption
 ) -> None:
     """Keeps every worker busy until nothing waits; stops all of them, and waits for them, when asked to."""
     told = False
@@ -178,7 +176,7 @@ def _work(
         while waiting or any(worker.process for worker in workers):
             for worker in workers:
                 if worker.process is not None and worker.process.poll() is not None:
-                    _end(worker, directory, progress, told)
+                    _end(worker, directory, tally, told)
                 if worker.process is None and waiting and stop.signal_number is None:
                     _start(worker, sweep, waiting.pop(0), directory)
             if stop.signal_number is not None:
@@ -190,7 +188,7 @@ def _work(
                 told = True
                 if not any(worker.process for worker in workers):
                     raise Interrupted(
-                        f"stopped by {name_of(stop.signal_number)} with {progress.done} of {progress.total} points "
+                        f"stopped by {name_of(stop.signal_number)} with {tally.done} of {tally.total} points "
                         "finished; the others have saved their state: run the same command again to go on",
                         stop.signal_number,
                     )
@@ -223,7 +221,7 @@ def _start(worker: Worker, sweep: Sweep, point: Point, directory: Path) -> None:
     worker.point, worker.started = point, time.monotonic()
 
 
-def _end(worker: Worker, directory: Path, progress: _Progress, told: bool) -> None:
+def _end(worker: Worker, directory: Path, tally: _Tally, told: bool) -> None:
     """Takes note of how a point ended."""
     assert worker.process is not None
     assert worker.point is not None
@@ -231,14 +229,14 @@ def _end(worker: Worker, directory: Path, progress: _Progress, told: bool) -> No
     worker.process = worker.point = None
     stopped = told and code in (-signal.SIGTERM, 128 + signal.SIGTERM, 130)
     if code == 0:
-        progress.done += 1
+        tally.done += 1
         outcome = f"finished in {time.monotonic() - worker.started:.0f} s"
     elif stopped:
         outcome = "stopped"
     else:
-        reason = progress.failed[point.name] = _reason(point.run_directory(directory), code)
+        reason = tally.failed[point.name] = _reason(point.run_directory(directory), code)
         outcome = f"failed: {reason}"
-    say(f"[{progress.done + len(progress.failed)}/{progress.total}] {point.name}: {outcome}")
+    say(f"[{tally.done + len(tally.failed)}/{tally.total}] {point.name}: {outcome}")
 
 
 def _reason(run: Path, code: int) -> str:

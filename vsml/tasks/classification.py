@@ -1,9 +1,9 @@
 """Lifetimes of labelled examples of one source.
 
 A lifetime draws T * B examples in random order. None repeats before all that may occur were seen; then they are
-shuffled anew. With `replacement` they are drawn independently. The transforms make the task: fresh ones per lifetime,
-or one of a finite number of tasks (see `lifetime`). Where a transform changes the number of examples that may occur in
-mid-lifetime, they are shuffled anew as well.
+shuffled again. With `replacement` they are drawn independently. The transforms make the task: fresh ones per lifetime,
+or one of a finite number of tasks (see `one_source`). Where a transform changes the number of examples that may occur
+in mid-lifetime, they are shuffled again as well.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from vsml.errors import UserError
 from vsml.tasks.base import Dataset, Source, TaskDistribution, TaskSpec, Transform
-from vsml.tasks.lifetime import (
+from vsml.tasks.one_source import (
     Resident,
     check_changes,
     make_task,

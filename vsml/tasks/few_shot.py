@@ -21,7 +21,7 @@ import numpy as np
 
 from vsml.errors import UserError
 from vsml.tasks.base import Source, TaskDistribution, TaskSpec, Transform
-from vsml.tasks.lifetime import (
+from vsml.tasks.one_source import (
     Resident,
     Spec,
     check_changes,

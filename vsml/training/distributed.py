@@ -158,8 +158,8 @@ def _give_up(cluster: Cluster) -> None:
     )
 
 
-def part() -> bool:
-    """Takes leave of the others: what follows is on this process's own devices.
+def leave_cluster() -> bool:
+    """Leaves the other processes: what follows is on this process's own devices.
 
     Returns:
       Whether this process goes on; of several only process 0 does.

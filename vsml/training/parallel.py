@@ -133,7 +133,7 @@ class Parallel:
 
     def lower(self, function: PerDevice, state: Any, members: Any, data: Any) -> jax.stages.Lowered:
         """A per-device function, lowered for global arrays; by pmap its program takes them with one more axis."""
-        return self._lower(function, *map(self._enter, (state, members, data)))
+        return self._lower(function, *map(self._to_inner, (state, members, data)))
 
     def over_devices(self, function: PerDevice) -> PerDevice:
         """A per-device function as one of global arrays, to be traced as a part of other functions."""
@@ -166,12 +166,12 @@ class Parallel:
             step = jax.jit(self.over_devices(function), donate_argnums=(0, 1))
         return step.lower(state, members, data)
 
-    def _enter(self, tree: Any) -> Any:
+    def _to_inner(self, tree: Any) -> Any:
         """A global tree, replicated or of members, in the form that a compiled step takes."""
         return tree if self.kind == "shard_map" else jax.tree.map(self._stack, tree)
 
-    def _leave(self, tree: Any, members: bool = False) -> Any:
-        """The inverse of `_enter`: a tree of a compiled step as global arrays."""
+    def _to_global(self, tree: Any, members: bool = False) -> Any:
+        """The inverse of `_to_inner`: a tree of a compiled step as global arrays."""
         if self.kind == "shard_map":
             return tree
         return jax.tree.map(lambda leaf: self._unstack(leaf, members), tree)
@@ -233,7 +233,7 @@ class Running:
     def __init__(self, step: Step, state: Any, members: Any, data: Any):
         """Use `Step.start`."""
         self._step, self._parallel = step, step.parallel
-        self._state, self._members, self._data = map(self._parallel._enter, (state, members, data))
+        self._state, self._members, self._data = map(self._parallel._to_inner, (state, members, data))
         self._metrics: Any = None
 
     def step(self) -> None:
@@ -247,12 +247,12 @@ class Running:
     @property
     def state(self) -> Any:
         """The replicated state."""
-        return self._parallel._leave(self._state)
+        return self._parallel._to_global(self._state)
 
     @property
     def members(self) -> Any:
         """The members' state."""
-        return self._parallel._leave(self._members, members=True)
+        return self._parallel._to_global(self._members, members=True)
 
     def snapshot(self) -> tuple[Any, Any]:
         """Copies of state and members, which the next step leaves alone."""

@@ -18,7 +18,7 @@ from vsml.runs.checkpoints import Checkpoints
 from vsml.runs.directory import RunDirectory, differences
 from vsml.runs.results import Run
 from vsml.runs.saved import newest_step
-from vsml.training.distributed import all_or_none, check_alike, check_shared, is_main, part, say, together
+from vsml.training.distributed import all_or_none, check_alike, check_shared, is_main, leave_cluster, say, together
 from vsml.training.dry_run import check_meta_parameters
 from vsml.training.interruption import CommonSignal, Interrupted, catch_interruption, name_of
 from vsml.training.meta_step import build_meta_step, init_estimator, init_state
@@ -62,7 +62,7 @@ def train(config: Config, directory: Path, num_devices: int | None = None) -> di
     with closing(Checkpoints(run.checkpoints)) as checkpoints, all_or_none(), products_in(experiment.precision):
         params, meta = _meta_train(experiment, parallel, run, checkpoints, start, origin, config)
     head = summary_head(config, experiment, parallel.num_devices, experiment.steps, meta)
-    return finish(run, config, experiment, params, head) if part() else head
+    return finish(run, config, experiment, params, head) if leave_cluster() else head
 
 
 def _prepare(
@@ -198,7 +198,7 @@ def _meta_train(
             if done % experiment.checkpoint_every == 0 or last or stop:
                 save(done, float(running.metrics()["smoothed_loss"]))
             if stop:
-                _leave(stop, done, experiment, run, checkpoints)
+                _stop(stop, done, experiment, run, checkpoints)
             if progress:
                 progress.evaluate(done, running)
         checkpoints.wait()
@@ -222,7 +222,7 @@ def _stop_if_stuck(experiment: Experiment, in_row: int, done: int, checkpoints: 
     raise error
 
 
-def _leave(stop: int, done: int, experiment: Experiment, run: RunDirectory, checkpoints: Checkpoints) -> None:
+def _stop(stop: int, done: int, experiment: Experiment, run: RunDirectory, checkpoints: Checkpoints) -> None:
     checkpoints.wait()
     raise Interrupted(
         f"stopped by {name_of(stop)} after {done} of {experiment.steps} meta-steps; all is saved in {run.path}: "

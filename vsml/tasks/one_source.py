@@ -49,7 +49,7 @@ def resident(dataset: Dataset) -> Resident:
 
 
 def specs(transforms: tuple[Transform, ...], shape: tuple[int, ...], num_classes: int) -> list[Spec]:
-    """Input shape and number of classes before the transforms and behind each. Raises `UserError` for a misfit."""
+    """Input shape and number of classes before the transforms and after each. Raises `UserError` for a misfit."""
     found = [(tuple(shape), num_classes)]
     for transform in transforms:
         found.append(transform.output_spec(*found[-1]))
@@ -121,9 +121,9 @@ def make_task(
       keys: one per transform.
       data: the source's arrays, on the device.
       index: int32 [T * B], places in the source.
-      labels: int32 [T * B], labels behind all transforms.
+      labels: int32 [T * B], labels after all transforms.
       mask: [T, B].
-      spec: input shape and number of classes behind all transforms.
+      spec: input shape and number of classes after all transforms.
     """
     x = data.x[index]
     x = x.astype(jnp.float32) / 255.0 if data.x.dtype == jnp.uint8 else x
