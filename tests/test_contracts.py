@@ -9,22 +9,19 @@ import pytest
 
 from vsml.config import AXES
 
-TO_COME = {"learners", "objectives", "evaluators", "tasks"}
-"""Axes whose contract has no example yet."""
-
-
 def examples_of(axis: str) -> list[doctest.DocTest]:
-    """The examples of an axis's base class."""
+    """The examples of an axis's base class, and of the module that holds it."""
     module, _, name = AXES[axis][1].rpartition(".")
     contract = importlib.import_module(module)
-    found = doctest.DocTestFinder(recurse=False).find(getattr(contract, name), name, contract)
+    finder = doctest.DocTestFinder(recurse=False)
+    found = [*finder.find(contract, module), *finder.find(getattr(contract, name), name, contract)]
     return [example for example in found if example.examples]
 
 
 @pytest.mark.parametrize("axis", AXES)
 def test_the_example_of_a_contract_runs(axis: str):
     examples = examples_of(axis)
-    assert bool(examples) != (axis in TO_COME), "an example is missing, or no longer to come"
+    assert examples, "the contract has no example"
     said: list[str] = []
     runner = doctest.DocTestRunner(verbose=False)
     for example in examples:

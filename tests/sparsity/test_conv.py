@@ -115,7 +115,7 @@ def test_sizes_of_a_stack():
     [
         (lambda: Conv(kernel=0), "sparsity.Conv.kernel is 0"),
         (lambda: Conv(stride=0), "sparsity.Conv.stride is 0"),
-        (lambda: Conv().output_shape((16,), 4), r"slides over images, but the layer before has shape \(16,\)"),
+        (lambda: Conv().output_shape((16,), 4), r"slides over images, but its input neurons have the shape \(16,\)"),
         (lambda: Conv(stride=2).wire((4, 4), (4, 4, 3), "sum"), r"makes \(2, 2\) positions of \(4, 4\)"),
     ],
 )
