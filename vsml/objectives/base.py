@@ -15,7 +15,7 @@ single sub-RNNs and never run one. One that asks for small outputs, whatever the
 ...         return size.mean(), {"loss": size.mean(), "size_curve": size}
 >>> learner, spec = MetaRNN(hidden_size=2), TaskSpec((3,), num_outputs=2, length=4)
 >>> params = learner.init(jax.random.key(0), spec)
->>> task = ClassificationTask(jnp.ones((4, 1, 3)), jax.nn.one_hot(jnp.ones((4, 1)), 2), jnp.ones((4, 1)))
+>>> task = ClassificationTask(jnp.ones((4, 1, 3)), jax.nn.one_hot(jnp.ones((4, 1), int), 2), jnp.ones((4, 1)))
 >>> state = learner.initial_state(params, jax.random.key(1), spec)
 >>> loss, metrics = SmallOutputs().evaluate(learner, params, state, task, jax.random.key(2))
 >>> metrics["size_curve"].shape
