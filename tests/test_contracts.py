@@ -9,6 +9,7 @@ import pytest
 
 from vsml.config import AXES
 
+
 def examples_of(axis: str) -> list[doctest.DocTest]:
     """The examples of an axis's base class, and of the module that holds it."""
     module, _, name = AXES[axis][1].rpartition(".")

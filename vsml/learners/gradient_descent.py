@@ -96,7 +96,7 @@ class GradientDescent(Learner):
         learned = Descent(network, optimizer)
         if given is None:
             return learned
-        return jax.tree.map(lambda new, old: jnp.where(given.any(), new, old), learned, state)
+        return optax.tree.where(given.any(), learned, state)
 
     def learned_variables(self, state: Descent) -> State:
         """The network; the optimizer's moments are bookkeeping."""

@@ -10,10 +10,11 @@ Source: Vicol, Metz & Sohl-Dickstein 2021, arXiv 2112.13835; lengths that grow o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from vsml.errors import UserError
 from vsml.meta_optimizers.base import LENGTH_STREAM, Lifetimes, MetaOptimizer, PartialLifetime
@@ -67,7 +68,7 @@ class Truncated(MetaOptimizer):
             position=jnp.zeros_like(lifetime.position),
             length=self._new_length(key, lifetimes),
         )
-        return choose(over, new, lifetime), over
+        return optax.tree.where(over, new, lifetime), over
 
     def _new_length(self, key: Key, lifetimes: Lifetimes) -> Array:
         if self.min_length is None:
@@ -78,11 +79,6 @@ class Truncated(MetaOptimizer):
             (lifetimes.length + 1) / shortest
         )
         return jnp.clip(jnp.floor(shortest * jnp.exp(exponent)), shortest, lifetimes.length).astype(jnp.int32)
-
-
-def choose(condition: Array, new: Any, old: Any) -> Any:
-    """One of two trees."""
-    return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
 
 
 def end_where(broken: Array, lifetime: PartialLifetime) -> PartialLifetime:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from vsml.learners.base import Learner
 from vsml.learners.unroll import Unrolled, auto_segment, unroll
@@ -81,10 +82,7 @@ class TaskLifetimes:
         assert isinstance(self.objective, LinearObjective)  # `Experiment` refuses others
         position, length = lifetime.position, lifetime.length
         task, fresh, _ = self._begin(params, jax.random.wrap_key_data(lifetime.key))
-        begins = position == 0
-        state, world = jax.tree.map(
-            lambda new, old: jnp.where(begins, new, old), (fresh, task.world), (lifetime.state, lifetime.world)
-        )
+        state, world = optax.tree.where(position == 0, (fresh, task.world), (lifetime.state, lifetime.world))
 
         at = position + jnp.arange(window)
         lived = (jnp.arange(self.length) < length)[:, None]

@@ -85,9 +85,9 @@ def build_meta_step(experiment: Experiment, num_devices: int) -> PerDevice:
         stuck = state.skipped_in_row >= experiment.max_non_finite
         new = TrainState(
             step=state.step + 1,
-            params=_choose(finite, optax.apply_updates(state.params, updates), state.params),
-            optimizer=_choose(finite, optimizer, state.optimizer),
-            estimator=_choose(finite, tuple(estimate.shared for estimate in estimates), state.estimator),
+            params=optax.tree.where(finite, optax.apply_updates(state.params, updates), state.params),
+            optimizer=optax.tree.where(finite, optimizer, state.optimizer),
+            estimator=optax.tree.where(finite, tuple(estimate.shared for estimate in estimates), state.estimator),
             skipped=state.skipped + ~finite,
             skipped_in_row=jnp.where(finite & ~stuck, 0, state.skipped_in_row + ~finite),
             smoothed_loss=_smooth(state, metrics["loss"], finite),
@@ -174,10 +174,6 @@ def _check_metrics(experiment: Experiment, metrics: Metrics) -> None:
         if jnp.ndim(value) > (0 if name == LOSS else 1):
             shape = list(jnp.shape(value))
             raise UserError(f"{objective}: the metric '{name}' has the shape {shape}: give a scalar, or a curve [T]")
-
-
-def _choose(condition: Array, new: Any, old: Any) -> Any:
-    return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
 
 
 def _smooth(state: TrainState, loss: Array, finite: Array) -> Array:
