@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,7 +67,7 @@ def test_equals_a_numpy_loop(feedback):
         key, value, beta = phi(said[:4]), said[8:11], 1 / (1 + np.exp(-said[11]))
         return memory + beta * np.outer(key, value - memory.T @ key)
 
-    step = jax.jit(learner.step)
+    live = jax.jit(functools.partial(step, learner))
     state = learner.initial_state(params, jax.random.key(0), SPEC)
     fast, error, label = np.zeros((2, 4, 3)), np.zeros((2, 3)), np.zeros((2, 3))
     for inputs, labels in zip(x, y, strict=True):
@@ -82,7 +84,7 @@ def test_equals_a_numpy_loop(feedback):
                 said = np.concatenate([pixels, error[stream], label[stream]]) @ slow + bias
                 fast[stream] = written(fast[stream], said)
                 error[stream], label[stream] = 0, 0
-        state, logits = step(params, state, jnp.asarray(inputs, jnp.float32), jnp.asarray(labels, jnp.float32))
+        state, logits = live(params, state, jnp.asarray(inputs, jnp.float32), jnp.asarray(labels, jnp.float32))
         np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(state.fast, fast, rtol=1e-5, atol=1e-5)
 

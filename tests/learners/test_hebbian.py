@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,7 +67,7 @@ def test_equals_a_numpy_loop(rule, feedback):
     x, y = rng.standard_normal((5, 2, 2, 2)), np.eye(3)[rng.integers(0, 3, (5, 2))]
     eta = 1 / (1 + np.exp(1.0))
 
-    step = jax.jit(learner.step)
+    live = jax.jit(functools.partial(step, learner))
     state = learner.initial_state(params, jax.random.key(0), SPEC)
     fast, error, label = np.zeros((2, 10, 3)), np.zeros((2, 3)), np.zeros((2, 3))
     for inputs, labels in zip(x, y, strict=True):
@@ -84,7 +86,7 @@ def test_equals_a_numpy_loop(rule, feedback):
                     post, old = np.tanh(logits[j]), fast[stream, i, j]
                     forgotten = old if rule == "hebb" else post**2 * old
                     fast[stream, i, j] = old + eta * (u[i] * post - forgotten)
-        state, logits = step(params, state, jnp.asarray(inputs, jnp.float32), jnp.asarray(labels, jnp.float32))
+        state, logits = live(params, state, jnp.asarray(inputs, jnp.float32), jnp.asarray(labels, jnp.float32))
         np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(state.fast, fast, rtol=1e-5, atol=1e-5)
 

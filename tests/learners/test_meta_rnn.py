@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from stepping import step
 
 from vsml.errors import UserError
 from vsml.learners.meta_rnn import MetaRNN
@@ -21,10 +24,10 @@ def _examples(length: int = 4):
 
 
 def _run(learner, params, x, y):
-    step = jax.jit(learner.step)
+    live = jax.jit(functools.partial(step, learner))
     state, predictions = learner.initial_state(params, jax.random.key(0), SPEC), []
     for inputs, labels in zip(x, y, strict=True):
-        state, logits = step(params, state, inputs, labels)
+        state, logits = live(params, state, inputs, labels)
         predictions.append(logits)
     return state, jnp.stack(predictions)
 
