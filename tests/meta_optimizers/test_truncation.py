@@ -105,7 +105,7 @@ class Breaks(Dynamics):
 @pytest.mark.parametrize("estimator", [TruncatedBPTT(window=2), PES(window=2)], ids=["truncated_bptt", "pes"])
 def test_a_lifetime_that_breaks_down_is_over(estimator):
     _, members, metrics = _steps(estimator, Breaks(), 4, 1, THETA)
-    progress = members.progress if isinstance(estimator, PES) else members
+    progress = members.lifetime if isinstance(estimator, PES) else members
     assert progress.position[:, 0].tolist() == [2, 6, 2, 6]
     assert np.isfinite(metrics["loss"]).tolist() == [True, False, True, False]
 

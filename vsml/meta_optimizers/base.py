@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+from jax.extend import core
 
 from vsml.errors import UserError
 from vsml.fields import MAY_CHANGE
@@ -164,18 +165,25 @@ class MetaOptimizer(ABC):
         """For a `member` that gives a pair: the mean of the first as by `mean_of_each`, the second as by `for_each`."""
         size, chunk = jax.tree.leaves(trees)[0].shape[0], self.at_once(trees)
         whole = size - size % chunk
+        # Traced once, for the shapes of what is summed and for the loop: lifetimes take long to trace.
+        traced, (shapes, kept_shapes) = jax.make_jaxpr(member, return_shape=True)(
+            *jax.tree.map(lambda leaf: leaf[0], trees)
+        )
+
+        def once_more(*rows: Any) -> tuple[Any, Any]:
+            leaves = core.jaxpr_as_fun(traced)(*jax.tree.leaves(rows))
+            return jax.tree.unflatten(jax.tree.structure((shapes, kept_shapes)), leaves)
 
         def alone(*rows: Any) -> tuple[Any, Any]:
-            only = member(*jax.tree.map(lambda leaf: leaf[0], rows))
+            only = once_more(*jax.tree.map(lambda leaf: leaf[0], rows))
             return jax.tree.map(lambda leaf: leaf[None], only)
 
-        together = alone if chunk == 1 else jax.vmap(member)
+        together = alone if chunk == 1 else jax.vmap(once_more)
 
         def more(so_far: Any, rows: Any) -> tuple[Any, Any]:
             outcomes, kept = together(*rows)
             return jax.tree.map(lambda total, leaf: total + leaf.sum(axis=0), so_far, outcomes), kept
 
-        shapes, _ = jax.eval_shape(member, *jax.tree.map(lambda leaf: leaf[0], trees))
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         chunks = jax.tree.map(lambda leaf: leaf[:whole].reshape(-1, chunk, *leaf.shape[1:]), trees)
         summed, kept = jax.lax.scan(more, nothing, chunks)
