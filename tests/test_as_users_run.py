@@ -35,7 +35,10 @@ def test_the_plain_twin(differentiates: bool):
     np.testing.assert_allclose(outputs[:, 0], expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("estimator", [(), ("meta_optimizers/es.gin",)], ids=["bptt", "es"])
+@pytest.mark.parametrize(
+    "estimator",
+    [pytest.param((), id="bptt"), pytest.param(("meta_optimizers/es.gin",), id="es", marks=pytest.mark.slow)],
+)
 def test_resuming_and_numbers_of_devices(tmp_path: Path, estimator: tuple[str, ...]):
     arguments = (*estimator, *NO_EVALUATORS, "train.log_every=1", "train.checkpoint_every=1")
     whole, resumed, wide = tmp_path / "whole", tmp_path / "resumed", tmp_path / "wide"

@@ -149,7 +149,7 @@ def data(tmp_path: Path, monkeypatch) -> Path:
 def test_data_of_ones_own_is_read(data: Path, capfd):
     outcome = call(capfd, "train", *TINY, *NO_EVALUATORS, *of(data), "STEPS=1", "--dry_run")
     assert (outcome.code, outcome.err) == (0, "")
-    assert "4x4x1 inputs, 10 classes" in outcome.out
+    assert "4x4x1 inputs, 10 outputs" in outcome.out
 
 
 @pytest.mark.parametrize("file", ["images.gz", "labels.gz"])
@@ -353,9 +353,11 @@ class Poisoned(OnlineMean):
 
     always: bool = True
 
-    def loss(self, logits, task):
+    def evaluate(self, learner, params, state, task, key, segment=None):
         poisoned = self.always | (task.y[0, 0, 0] == 1)
-        return super().loss(logits, task) * jnp.where(poisoned, jnp.nan, 1.0)
+        loss, metrics = super().evaluate(learner, params, state, task, key, segment)
+        loss *= jnp.where(poisoned, jnp.nan, 1.0)
+        return loss, {**metrics, "loss": loss}
 '''
 
 

@@ -164,13 +164,11 @@ def test_other_parts_go_all_the_way(files: Path, capfd: pytest.CaptureFixture[st
     assert headline.replace("_", " ") in (run / "report" / "report.md").read_text()
 
     includes = "".join(f'include "{part}"\n' for part in parts)
-    (files / "own.gin").write_text(f'include "recipes/quickstart.gin"\n{includes}axes.SEED = [0, 1]\n')
+    (files / "own.gin").write_text(f'include "recipes/quickstart.gin"\n{includes}axes.SEED = [1]\n')
     swept = ["optimizers/clipped_adam.gin", "LENGTH=6", "POPULATION=4", *small, "STEPS=2"]
-    for index in ("0", "1"):
-        outcome = call(capfd, "sweep", "own.gin", *swept, "--index", index)
-        assert outcome.code == 0, outcome.err
+    assert call(capfd, "sweep", "own.gin", *swept, "--index", "0").code == 0
     outcome = call(capfd, "sweep", "own.gin", *swept)
-    assert "2 of 2 points are finished already" in outcome.err
+    assert "1 of 1 points are finished already" in outcome.err
     assert call(capfd, "report", files / "runs" / "own").code == 0
     assert headline.replace("_", " ") in (files / "runs" / "own" / "report" / "report.md").read_text()
 

@@ -133,14 +133,14 @@ def _parameters(learner: VSML, spec: TaskSpec) -> Any:
     """Large enough for every term to matter, biases included; drawn by NumPy, which has nothing to compile."""
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(lambda key: learner.init(key, spec), jax.random.key(0))
-    params = {
+    cell = {
         name: {leaf: _draw(rng, shape, 0.6 if leaf == "w" else 0.4) for leaf, shape in group.items()}
-        for name, group in shapes.items()
+        for name, group in shapes["cell"].items()
     }
-    for group in params.values():
+    for group in cell.values():
         if "scale" in group:
             group["scale"] += 1.0
-    return params
+    return {"cell": cell}
 
 
 def _state(learner: VSML, spec: TaskSpec) -> Any:
@@ -322,7 +322,8 @@ def test_one_sub_rnn_is_a_meta_rnn(reduction, recirculate):
 
         # An ordinary LSTM: u = [h, input, silence, last error, last label, silence]; read out by a linear head.
         gates, out, back = (
-            jax.tree.map(lambda leaf: np.asarray(leaf)[0], params[name]) for name in ("gates", "forward", "backward")
+            jax.tree.map(lambda leaf: np.asarray(leaf)[0], params["cell"][name])
+            for name in ("gates", "forward", "backward")
         )
         h, c = (np.asarray(state["cells"][0][name])[0, :, 0] for name in "hc")
         error, label, output, returned = 0.0, 0.0, np.zeros(3), np.zeros(3)

@@ -110,7 +110,7 @@ def test_what_cannot_be_exported_is_one_line(trained: Path, tmp_path: Path, capf
     ("damage", "cause"),
     [
         (lambda content: content[:500], "zip"),
-        (lambda content: content.replace(b"params.backward.b", b"params.backward.c"), ""),
+        (lambda content: content.replace(b"params.cell.backward.b", b"params.cell.backward.c"), ""),
         (lambda content: b"", ""),
         (lambda content: b"LEARNER = @learners.VSML()\n", ""),
     ],
@@ -139,7 +139,7 @@ def test_a_foreign_file_is_one_line(tmp_path: Path, content: dict[str, np.ndarra
 def test_other_numbers_than_were_saved_are_noticed(file: Path, tmp_path: Path):
     with np.load(file) as saved:
         arrays = {name: saved[name] for name in saved.files}
-    arrays["params.backward.b"] = arrays["params.backward.b"] + 1
+    arrays["params.cell.backward.b"] = arrays["params.cell.backward.b"] + 1
     np.savez(tmp_path / "changed.npz", **arrays)
     with pytest.raises(UserError, match="its numbers are not those that were saved"):
         sources.of_file(tmp_path / "changed.npz")
@@ -234,8 +234,8 @@ def test_a_learner_that_they_do_not_fit_is_one_line(file: Path, tmp_path: Path, 
     arguments = (*TINY, *NO_EVALUATORS, "STEPS=1", "cells.LSTM.size=5", "train.start_from=exported.npz", *more)
     message = one_line(call(capfd, "train", *arguments, "--run_dir", tmp_path / "run"))
     assert message == (
-        "train.start_from: the meta-parameters of exported.npz do not fit this learner: params.backward.w is saved as "
-        "float32[1, 8, 4], the learner wants float32[1, 8, 5]: choose the learner they were trained with, or another "
+        "train.start_from: the meta-parameters of exported.npz do not fit this learner: params.cell.backward.w is saved "
+        "as float32[1, 8, 4], the learner wants float32[1, 8, 5]: choose the learner they were trained with, or another "
         "start"
     )
     assert not (tmp_path / "run").exists()

@@ -114,9 +114,9 @@ def test_sizes_of_the_quickstart(capfd, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = quickstart(capfd)
     assert found["meta-parameters |V_M|"] == "2,384"
-    assert found["sub-RNNs"] == "640"  # 64 inputs x 10 classes
+    assert found["sub-RNNs"] == "640"  # 64 inputs x 10 outputs
     assert found["learned variables |V_L|"] == "20,480 per lifetime"  # of 16 + 16 numbers
-    assert found["task"] == "8x8x1 inputs, 10 classes, 100 steps of 1 example(s)"
+    assert found["task"] == "8x8x1 inputs, 10 outputs, 100 steps of 1 example(s)"
     assert re.fullmatch(r"\d+(\.\d+)? [GM]FLOP in all", found["FLOPs per meta-step"])
     assert re.fullmatch(r"\d+(\.\d+)? [kM]iB at most, the data set included", found["memory per device"])
     assert list(tmp_path.iterdir()) == []

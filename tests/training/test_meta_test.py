@@ -142,7 +142,7 @@ def test_a_run_without_a_checkpoint_is_named(run: Path, capfd):
 def test_meta_parameters_that_do_not_fit_are_refused(run: Path, capfd):
     message = one_line(call(capfd, "eval", run, "cells.LSTM.size=5"))
     assert message == (
-        f"{run}: its meta-parameters do not fit the learner (params.backward.w is saved as float32[1, 8, 4], the "
+        f"{run}: its meta-parameters do not fit the learner (params.cell.backward.w is saved as float32[1, 8, 4], the "
         "learner wants float32[1, 8, 5]): change only what leaves the shapes of V_M as they are"
     )
 
