@@ -234,9 +234,9 @@ def test_a_learner_that_they_do_not_fit_is_one_line(file: Path, tmp_path: Path, 
     arguments = (*TINY, *NO_EVALUATORS, "STEPS=1", "cells.LSTM.size=5", "train.start_from=exported.npz", *more)
     message = one_line(call(capfd, "train", *arguments, "--run_dir", tmp_path / "run"))
     assert message == (
-        "train.start_from: the meta-parameters of exported.npz do not fit this learner: params.cell.backward.w is saved "
-        "as float32[1, 8, 4], the learner wants float32[1, 8, 5]: choose the learner they were trained with, or another "
-        "start"
+        "train.start_from: the meta-parameters of exported.npz do not fit this learner: params.cell.backward.w is "
+        "saved as float32[1, 8, 4], the learner wants float32[1, 8, 5]: choose the learner they were trained with, or "
+        "another start"
     )
     assert not (tmp_path / "run").exists()
 
