@@ -85,7 +85,8 @@ class Experiment:
         if self.meta_optimizer.cuts_lifetimes and not isinstance(self.objective, LinearObjective):
             raise UserError(
                 f"meta_optimizers.{type(self.meta_optimizer).__name__} cuts lifetimes into windows, but the loss of "
-                f"objectives.{type(self.objective).__name__} is no weighted sum over predictions: exchange one of them"
+                f"objectives.{type(self.objective).__name__} is not a weighted sum over predictions: change one of "
+                "the two"
             )
         names = [evaluator.name for evaluator in self.evaluators]
         for name in names:

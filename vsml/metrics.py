@@ -12,6 +12,9 @@ LOSS = "loss"
 OF_THE_UPDATE = ("gradient_norm", "update_norm", "parameter_norm", "skipped", "skipped_in_row", "smoothed_loss")
 """Scalars that every meta-step adds to those of the objective."""
 
+RESERVED = ("step", "seconds", "lifetimes_per_second", *OF_THE_UPDATE)
+"""Names that the trainer writes itself."""
+
 
 def title(name: str) -> str:
     """What people are shown for the name of a metric or a score: `cumulative accuracy`."""

@@ -16,4 +16,4 @@ State = Any
 Metrics = dict[str, Array]
 
 MESSAGES = "messages"
-"""Name, for rematerialisation, of what sub-RNNs sent, reduced at the neurons: small, and dear to make again."""
+"""Name, for rematerialisation, of what sub-RNNs sent, reduced at the neurons: small, and expensive to recompute."""

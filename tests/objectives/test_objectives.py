@@ -11,7 +11,7 @@ import pytest
 
 from vsml.errors import UserError
 from vsml.objectives import Discounted, Improvement, Last, OnlineMean
-from vsml.objectives.weights import masked_mean
+from vsml.objectives.weights import weighted_mean
 
 # [T = 3, B = 2].
 LOSSES = jnp.asarray(-np.log([[0.5, 0.75], [0.2, 0.9], [0.4, 0.01]]), jnp.float32)
@@ -131,5 +131,5 @@ def test_what_is_masked_has_no_gradient():
     np.testing.assert_allclose(gradient, np.array(mask) / 3, rtol=1e-6)
 
 
-def test_masked_mean():
-    np.testing.assert_allclose(masked_mean(jnp.array([1.0, 2.0, 4.0]), jnp.array([1.0, 0.0, 1.0])), 2.5)
+def test_weighted_mean():
+    np.testing.assert_allclose(weighted_mean(jnp.array([1.0, 2.0, 4.0]), jnp.array([1.0, 0.0, 1.0])), 2.5)

@@ -112,7 +112,7 @@ class Catalogue:
         known = [*self.parts, *(f"optax.{function}" for function in _optax_names())]
         for cls in _below(_load(AXES[axis][1])) if axis in AXES else ():
             if cls.__name__ == short and _flaw(cls):
-                return f"; {cls.__module__}.{short} is none: {_flaw(cls)}"
+                return f"; {cls.__module__}.{short} is not a part: {_flaw(cls)}"
         same_name = [part for part in known if part.rpartition(".")[2].lower() == short.lower()]
         same_axis = [part for part in known if part.startswith(f"{axis}.")]
         return suggest(name, same_name) or suggest(name, same_axis or known)

@@ -98,13 +98,15 @@ class Evaluation:
                         f"{row}: the score '{name}' has the shape {list(np.shape(values))}: give one value for each of "
                         f"{self.lifetimes or 'one or more'} lifetimes, as for '{self.headline}'"
                     )
+        for curve in (f for f in ("file", "allow_pickle") if f in self.curves):
+            raise UserError(f"{who}: a curve must not be named '{curve}', which numpy takes for itself: rename it")
         for facts in (self.facts, *(rival.facts for rival in self.rivals.values())):
             if taken := sorted(({*facts, *self.scores} & {*RESERVED}) | ({*facts} & {*self.scores})):
                 raise UserError(f"{who}: the name '{taken[0]}' is taken: give the score or fact another one")
             try:
                 json.dumps(facts)
             except (TypeError, ValueError) as error:
-                raise UserError(f"{who}: its facts are no plain JSON data ({error}): convert them") from None
+                raise UserError(f"{who}: its facts are not plain JSON data ({error}): convert them") from None
 
     @property
     def lifetimes(self) -> int:

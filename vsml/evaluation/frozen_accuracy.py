@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from vsml.errors import UserError
 from vsml.evaluation.base import Evaluation, Evaluator, Measure
-from vsml.evaluation.rollouts import Outcomes, mean_over_steps, outcomes_of, run_lifetimes
+from vsml.evaluation.rollouts import Outcomes, mean_over_steps, measures_of, outcomes_of, run_lifetimes
 from vsml.fields import MAY_CHANGE
 from vsml.learners.base import Learner
 from vsml.learners.unroll import unroll
@@ -56,7 +56,7 @@ class FrozenAfter:
 
 @dataclass(frozen=True)
 class FrozenAccuracy(Evaluator):
-    """Runs lifetimes of classification that stop to learn.
+    """Runs lifetimes of classification in which learning stops.
 
     Attributes:
       name: of the evaluation, in `summary.json`, TensorBoard and file names.
@@ -84,12 +84,14 @@ class FrozenAccuracy(Evaluator):
             raise UserError(f"{who}.chunk is {self.chunk}: set it to 1 or more, or to None for all")
 
     def check(self) -> None:
-        """Raises `UserError` where the data is missing, or nothing is left to predict."""
+        """Raises `UserError` where the data is missing, the tasks know no accuracy, or nothing is left to predict."""
         if self.tasks.spec.length <= self.learned:
             raise UserError(
                 f"evaluators.FrozenAccuracy.learned is {self.learned}, but lifetimes of {self.name} have "
                 f"{self.tasks.spec.length} steps: lower it, or make lifetimes longer"
             )
+        if "accuracy" not in measures_of(self.tasks):
+            raise UserError(f"evaluators.FrozenAccuracy: the tasks of {self.name} are no classification: leave it out")
 
     def run(self, learner: Learner, params: Params) -> Evaluation:
         """Evaluates a learner.

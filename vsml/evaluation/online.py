@@ -9,12 +9,13 @@ loss. This evaluator goes with tasks of any kind; `online_accuracy` adds what is
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import jax
 
 from vsml.errors import UserError
 from vsml.evaluation.base import Evaluation, Evaluator, Measure
-from vsml.evaluation.rollouts import Outcomes, UnrolledLifetime, online_scores, run_lifetimes
+from vsml.evaluation.rollouts import Outcomes, UnrolledLifetime, measures_of, online_scores, run_lifetimes
 from vsml.fields import MAY_CHANGE
 from vsml.learners.base import Learner
 from vsml.tasks.base import TaskDistribution
@@ -55,8 +56,14 @@ class Online(Evaluator):
             raise UserError(f"{who}.chunk is {self.chunk}: set it to 1 or more, or to None for all")
 
     def check(self) -> None:
-        """Raises `UserError` where the data is missing or does not fit the tasks."""
+        """Raises `UserError` where the data is missing or does not fit the tasks, or these have no such headline."""
         _ = self.tasks.spec
+        scores = [f"{part}_{name}" for name in measures_of(self.tasks) for part in ("cumulative", "final")]
+        if self.headline not in (*scores, "loss"):
+            raise UserError(
+                f"evaluators.{type(self).__name__}.headline is '{self.headline}', but the tasks of {self.name} give "
+                f"{', '.join([*scores, 'loss'])}: choose one of these"
+            )
 
     def run(self, learner: Learner, params: Params) -> Evaluation:
         """Evaluates a learner.
@@ -82,6 +89,6 @@ class Online(Evaluator):
         shared = jax.device_get(params)
         return run_lifetimes(UnrolledLifetime(learner), shared, self.tasks, self.lifetimes, self.seed, self.chunk)
 
-    def interim(self) -> Online:
+    def interim(self) -> Self:
         """On `interim_lifetimes`."""
         return replace(self, lifetimes=min(self.lifetimes, self.interim_lifetimes or self.lifetimes))

@@ -9,6 +9,7 @@ Source: the metric of Kirsch & Schmidhuber 2021, arXiv 2012.14905, section 4.2.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Self
 
 from vsml.evaluation.base import Evaluation, Measure
 from vsml.evaluation.baselines import Baselines
@@ -58,7 +59,6 @@ class OnlineAccuracy(Online):
             note=NOTE + (f" {ORACLE}" if rivals else ""),
         )
 
-    def interim(self) -> OnlineAccuracy:
+    def interim(self) -> Self:
         """Without baselines, on `interim_lifetimes`."""
-        lifetimes = min(self.lifetimes, self.interim_lifetimes or self.lifetimes)
-        return replace(self, baselines=None, lifetimes=lifetimes)
+        return replace(super().interim(), baselines=None)

@@ -19,7 +19,7 @@ from vsml.tasks.base import Task, TaskDistribution, TaskSpec
 from vsml.types import Array, Key, Params, State
 
 LAST_SHARE = 0.1
-"""Share of a lifetime's counted steps, its last ones, whose mean is the final accuracy."""
+"""Share of a lifetime's counted steps, its last ones, whose mean is a `final_` score."""
 
 
 class Outcomes(NamedTuple):
@@ -28,6 +28,19 @@ class Outcomes(NamedTuple):
     loss: Any  # [..., T], NaN where no prediction counts
     weight: Any  # [..., T] how much the predictions of a step count, 0..B
     measures: Mapping[str, Any]  # [..., T] each, by the names that the task gives, NaN where no prediction counts
+
+
+def measures_of(tasks: TaskDistribution) -> list[str]:
+    """Names of what a task of this distribution measures, by shapes alone."""
+
+    def first_step(data: Any, key: Key) -> Mapping[str, Array]:
+        task = tasks.sample(data, key)
+        rows = jax.tree.map(lambda leaf: leaf[:1], task.steps)
+        output = jnp.zeros((tasks.spec.batch, tasks.spec.num_outputs))
+        answer = task.answer(task.world, jax.tree.map(lambda leaf: leaf[0], rows), output)
+        return task.score(rows, output[None], jax.tree.map(lambda leaf: leaf[None], answer.outcome)).measures
+
+    return list(jax.eval_shape(first_step, tasks.load(), jax.random.key(0)))
 
 
 class Lifetime(Protocol):
@@ -152,7 +165,7 @@ def online_scores(outcomes: Outcomes) -> dict[str, np.ndarray]:
 def mean_over_steps(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Weighted mean of each lifetime: [lifetimes, T] -> [lifetimes], in double precision."""
     if not weight.any(axis=1).all():
-        raise UserError("the mask of some task leaves no example to count: let each lifetime count one or more")
+        raise UserError("the weight of some task is 0 at every step: let each lifetime count one or more")
     counted = np.where(weight > 0, values, 0).astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         return np.sum(counted * weight, axis=1) / np.sum(weight, axis=1, dtype=np.float64)

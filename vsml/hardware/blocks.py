@@ -61,13 +61,13 @@ def _forward(update: Update, params: Params, state: State, incoming: Any) -> tup
 def _backward(update: Update, kept: Any, slope: State) -> tuple[Params, State, Any]:
     def run(params: Params, state: State, incoming: Any, slope: State) -> tuple[Params, State, Any]:
         def pull(done: Any, start: Any, size: int) -> Any:
-            of_params, of_state, of_heard = done
+            of_params, of_state, of_incoming = done
             _, back = jax.vjp(update, params, _cut(state, start, size), _cut(incoming, start, size))
-            more, own_state, own_heard = back(_cut(slope, start, size))
+            more, own_state, own_incoming = back(_cut(slope, start, size))
             return (
                 jax.tree.map(jnp.add, of_params, more),
                 _written(of_state, own_state, start),
-                _written(of_heard, own_heard, start),
+                _written(of_incoming, own_incoming, start),
             )
 
         empty = jax.tree.map(jnp.zeros_like, (params, state, incoming))

@@ -1,4 +1,4 @@
-"""Contract of a learning algorithm: it predicts an example, then hears what answers it; running it is learning.
+"""Contract of a learning algorithm: it predicts an example, then learns from the feedback to its output.
 
 A learner that keeps the mean of all targets and predicts it, at a meta-learned scale:
 

@@ -92,8 +92,8 @@ class DeltaRule(Learner):
     def learn(self, params: Params, state: ProgrammedWeights, x: Array, feedback: Feedback) -> ProgrammedWeights:
         """Keeps the feedback for the next example, or writes F in a second pass."""
         if self.feedback == "delayed":
-            return state._replace(feedback=as_vector(feedback))
-        program = self._program(params, x, as_vector(feedback))
+            return state._replace(feedback=as_vector(feedback, x.shape[0]))
+        program = self._program(params, x, as_vector(feedback, x.shape[0]))
         return state._replace(fast=write(state.fast, program.key, program.value, program.beta))
 
     def learned_variables(self, state: ProgrammedWeights) -> State:

@@ -100,7 +100,7 @@ class FastWeightMemory(Learner):
 
     def learn(self, params: Params, state: Memory, x: Array, feedback: Feedback) -> Memory:
         """Keeps the feedback, which enters with the next example."""
-        return state._replace(feedback=as_vector(feedback))
+        return state._replace(feedback=as_vector(feedback, x.shape[0]))
 
     def learned_variables(self, state: Memory) -> State:
         """h, c and F; the feedback is in flight."""

@@ -21,10 +21,11 @@ def no_feedback(spec: TaskSpec) -> Array:
     return jnp.zeros((spec.batch, feedback_size(spec)), jnp.float32)
 
 
-def as_vector(feedback: Feedback) -> Array:
+def as_vector(feedback: Feedback, batch: int) -> Array:
     """Error, target and reward, as far as the task gives them: [B, feedback_size]."""
     reward = None if feedback.reward is None else feedback.reward[:, None]
-    return jnp.concatenate([kind for kind in (feedback.error, feedback.target, reward) if kind is not None], axis=1)
+    kinds = [kind for kind in (feedback.error, feedback.target, reward) if kind is not None]
+    return jnp.concatenate(kinds, axis=1) if kinds else jnp.zeros((batch, 0), jnp.float32)
 
 
 def check_feedback(name: str, wanted: Sequence[FeedbackKind], spec: TaskSpec, mend: str) -> None:

@@ -82,8 +82,8 @@ class HebbianFastWeights(Learner):
     def learn(self, params: Params, state: FastWeights, x: Array, feedback: Feedback) -> FastWeights:
         """Keeps the feedback for the next example, or lets it change F in a second pass."""
         if self.feedback == "delayed":
-            return state._replace(feedback=as_vector(feedback))
-        inputs = jnp.concatenate([features(self.front_end, params, x), as_vector(feedback)], axis=1)
+            return state._replace(feedback=as_vector(feedback, x.shape[0]))
+        inputs = jnp.concatenate([features(self.front_end, params, x), as_vector(feedback, x.shape[0])], axis=1)
         return state._replace(fast=self._changed(params, state.fast, inputs, _activity(params, state.fast, inputs)))
 
     def learned_variables(self, state: FastWeights) -> State:

@@ -86,7 +86,7 @@ class MetaRNN(Learner):
 
     def learn(self, params: Params, state: Recurrence, x: Array, feedback: Feedback) -> Recurrence:
         """Keeps the feedback, which enters with the next example."""
-        return state._replace(feedback=as_vector(feedback))
+        return state._replace(feedback=as_vector(feedback, x.shape[0]))
 
     def learned_variables(self, state: Recurrence) -> State:
         """h and c; the feedback is in flight."""

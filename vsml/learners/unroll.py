@@ -66,7 +66,7 @@ def unroll(
         run forward. None keeps everything of all steps.
       observe: looks inside: what it makes of the states of every step, the messages or the weights of some layer, say,
         is stacked.
-      learns: False switches learning off: every prediction starts from `state`, and nothing answers it but the world.
+      learns: False: learning is off. Every prediction starts from `state`; only the world of the task moves on.
     """
 
     def live(carry: tuple[State, World], step: Any) -> tuple[tuple[State, World], Any]:

@@ -163,7 +163,7 @@ def _tick(
 
 
 def _sort_by_set(sets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How to make one rectangular block of sub-RNNs that are dealt to sets of unlike sizes.
+    """How to make one rectangular block of sub-RNNs that are assigned to sets of unlike sizes.
 
     Returns:
       The sets in use; for each place in the block [sets in use * largest], set by set, the sub-RNN that stands there,

@@ -172,7 +172,7 @@ class VSML(Learner):
 
         Returns:
           `cells`: per layer a cell state with leaves [B, n, units]. `input` [B, message_size, inputs] and `backward`,
-          per layer [B, message_size, receivers of its forward messages]: the messages in flight between two examples.
+          per layer [B, message_size, output neurons of the layer]: the messages in flight between two examples.
           The outermost ones hold only the channels that are ever used (all of them if `recirculate`).
         """
         wirings = self.wirings(spec)
@@ -247,7 +247,8 @@ class VSML(Learner):
 
         Args:
           params: meta-parameters. Sharing has to give the layer a single set of them.
-          cells: states with leaves [n, units], as `learned_variables` lists them for a layer, of any number of units.
+          cells: states with leaves [n, units], of any number of units: what `learned_variables` lists for a layer, of
+            one example of the batch.
           forward, backward: arriving messages, [channels, units]; channels beyond these are silent.
           layer: whose parameters and types of neurons are used, from 0.
           backward_pass: whether the visit is one of the backward pass.

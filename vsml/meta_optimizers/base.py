@@ -184,7 +184,7 @@ class MetaOptimizer(ABC):
             outcomes, kept = together(*rows)
             return jax.tree.map(lambda total, leaf: total + leaf.sum(axis=0), so_far, outcomes), kept
 
-        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.result_type(leaf.dtype, jnp.float32)), shapes)
         chunks = jax.tree.map(lambda leaf: leaf[:whole].reshape(-1, chunk, *leaf.shape[1:]), trees)
         summed, kept = jax.lax.scan(more, nothing, chunks)
         kept = jax.tree.map(lambda leaf: leaf.reshape(whole, *leaf.shape[2:]), kept)
@@ -222,5 +222,5 @@ class MetaOptimizer(ABC):
           The mean over these members of the meta-gradient, the new state, and the mean of the members' metrics. The
           caller averages gradient and metrics over devices (every device holds the same number of members). Where any
           of that is not finite, it drops the gradient and the new shared state, but keeps that of the members: a member
-          that cannot go on has to start anew by itself.
+          that cannot go on has to start again by itself.
         """

@@ -3,7 +3,7 @@
     eps_p,w ~ N(0, I) in window w    xi_p,w = sum_{v <= w} eps_p,v / sigma_v    g = mean_p xi_p,w (L+_p,w - L-_p,w) / 2
 
 The loss of a window depends on the perturbations of all windows of its lifetime so far, by way of the state; weighing
-it with their sum gives the gradient of the lifetime's smoothed loss, where every window is perturbed anew. The sum is
+it with their sum gives the gradient of the lifetime's smoothed loss, where every window is perturbed again. The sum is
 carried from meta-step to meta-step; its variance, and with it that of g, grows with the number of windows.
 
 Source: Vicol, Metz & Sohl-Dickstein 2021, arXiv 2112.13835, section 4.

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 
 from vsml.learners.base import Learner
 from vsml.learners.unroll import unroll
-from vsml.objectives.weights import masked_mean
+from vsml.objectives.weights import weighted_mean
 from vsml.tasks.base import Task
 from vsml.types import Array, Key, Metrics, Params, State
 
@@ -80,7 +80,7 @@ class PredictionObjective(Objective):
         lived = unroll(learner, params, state, task, segment=segment)
         scores = task.score(task.steps, lived.outputs, lived.outcomes)
         loss = self.loss(scores.loss, task.weight)
-        return loss, {"loss": loss, **means(scores.measures, task.weight), **curves(scores.measures)}
+        return loss, {**means(scores.measures, task.weight), **curves(scores.measures), "loss": loss}
 
 
 class LinearObjective(PredictionObjective):
@@ -107,7 +107,7 @@ class LinearObjective(PredictionObjective):
 
 def means(measures: Mapping[str, Array], weight: Array) -> Metrics:
     """The mean of each measure [T, B] over the predictions that count: []."""
-    return {name: masked_mean(values, weight) for name, values in measures.items()}
+    return {name: weighted_mean(values, weight) for name, values in measures.items()}
 
 
 def curves(measures: Mapping[str, Array]) -> Metrics:

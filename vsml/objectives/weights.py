@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from vsml.types import Array
 
 
-def masked_mean(values: Array, mask: Array) -> Array:
-    """Mean of `values` weighted by `mask`, of the same shape; 0 where the mask is empty."""
-    total = jnp.sum(mask)
-    return jnp.sum(values * mask) / jnp.where(total == 0, 1.0, total)
+def weighted_mean(values: Array, weight: Array) -> Array:
+    """Mean of `values` weighted by `weight`, of the same shape; 0 where the weight is empty."""
+    total = jnp.sum(weight)
+    return jnp.sum(values * weight) / jnp.where(total == 0, 1.0, total)
 
 
 def shares(weights: Array) -> Array:
@@ -19,7 +19,7 @@ def shares(weights: Array) -> Array:
     return weights / jnp.where(total == 0, 1.0, total)
 
 
-def between(mask: Array, start: Array | int, end: Array | int) -> Array:
-    """1 for the steps start..end - 1 of a mask [T, B], 0 elsewhere: [T, 1]."""
-    step = jnp.arange(mask.shape[0])[:, None]
-    return ((start <= step) & (step < end)).astype(mask.dtype)
+def between(weight: Array, start: Array | int, end: Array | int) -> Array:
+    """1 for the steps start..end - 1 of a weight [T, B], 0 elsewhere: [T, 1]."""
+    step = jnp.arange(weight.shape[0])[:, None]
+    return ((start <= step) & (step < end)).astype(weight.dtype)

@@ -74,7 +74,10 @@ def read_params(directory: Path, step: int) -> MetaParameters:
 def _unreadable(directory: Path, step: int, error: Exception) -> UserError:
     others = [str(other) for other in whole_steps(directory) if other != step]
     mend = f"choose another one ({', '.join(others)})" if others else "there is no other one"
-    return UserError(f"{directory / str(step)}: this checkpoint cannot be read ({error}): is it damaged? {mend}")
+    return UserError(
+        f"{directory / str(step)}: this checkpoint cannot be read ({error}): is it damaged, or of an earlier version? "
+        f"{mend}"
+    )
 
 
 def _loss(directory: Path, step: int) -> float:

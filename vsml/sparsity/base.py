@@ -27,8 +27,8 @@ class Reduce:
     over: Callable[[Array], Array]
     total: float | Array
 
-    def __call__(self, sent: Array) -> Array:
-        return self.over(sent)
+    def __call__(self, outgoing: Array) -> Array:
+        return self.over(outgoing)
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ class Sparsity(ABC):
     >>> wiring = Chain().wire((3,), (2,), "sum")
     >>> wiring.units, wiring.fan_in
     (4, 2)
-    >>> heard = wiring.spread_forward(jnp.array([[1.0, 2.0, 4.0]]))
-    >>> heard.tolist()
+    >>> incoming = wiring.spread_forward(jnp.array([[1.0, 2.0, 4.0]]))
+    >>> incoming.tolist()
     [[1.0, 2.0, 2.0, 4.0]]
-    >>> wiring.reduce_forward(heard).tolist(), wiring.reduce_backward(heard).tolist()
+    >>> wiring.reduce_forward(incoming).tolist(), wiring.reduce_backward(incoming).tolist()
     ([[3.0, 6.0]], [[1.0, 4.0, 4.0]])
     """
 

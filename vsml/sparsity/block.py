@@ -1,4 +1,4 @@
-"""Block-diagonal: neurons are dealt to blocks in their order, and hear only those of their own block.
+"""Block-diagonal: neurons are assigned to blocks in their order, and hear only those of their own block.
 
     s_ab exists  if  floor(a n / A) = floor(b n / B)         a < A inputs, b < B outputs, n blocks
 
@@ -43,5 +43,5 @@ class Block(Sparsity):
         starts = -(-np.arange(self.blocks + 1) * inputs // self.blocks)  # the first input of each block, rounded up
         block_of = np.arange(outputs) * self.blocks // outputs
         chosen = [np.arange(starts[block], starts[block + 1]) for block in block_of]
-        output_of = np.repeat(np.arange(outputs), [len(heard) for heard in chosen])
+        output_of = np.repeat(np.arange(outputs), [len(inputs_of) for inputs_of in chosen])
         return wire_edges(np.concatenate(chosen), output_of, inputs, outputs, reduction)

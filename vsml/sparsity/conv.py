@@ -60,7 +60,7 @@ class Conv(Sparsity):
                 f"sparsity.Conv with stride {self.stride} makes {self.output_shape(input_shape, 1)[:2]} positions of "
                 f"{(height, width)}, but its output neurons have the shape {output_shape}"
             )
-        *positions, sent_channels = output_shape
+        *positions, out_channels = output_shape
         places, taps = math.prod(positions), self.kernel**2 * channels
         counts = self._taps_on(height, positions[0])[:, None] * self._taps_on(width, positions[1])[None]
 
@@ -79,33 +79,33 @@ class Conv(Sparsity):
 
         def spread_forward(message: Array) -> Array:
             under = patches(message)[..., None]
-            return jnp.broadcast_to(under, (*under.shape[:-1], sent_channels)).reshape(len(message), -1)
+            return jnp.broadcast_to(under, (*under.shape[:-1], out_channels)).reshape(len(message), -1)
 
         def spread_backward(message: Array) -> Array:
-            at_place = message.reshape(-1, places, 1, sent_channels)
-            return jnp.broadcast_to(at_place, (len(message), places, taps, sent_channels)).reshape(len(message), -1)
+            at_place = message.reshape(-1, places, 1, out_channels)
+            return jnp.broadcast_to(at_place, (len(message), places, taps, out_channels)).reshape(len(message), -1)
 
-        def sum_forward(sent: Array) -> Array:
-            return jnp.sum(sent.reshape(-1, places, taps, sent_channels), axis=2).reshape(len(sent), -1)
+        def sum_forward(outgoing: Array) -> Array:
+            return jnp.sum(outgoing.reshape(-1, places, taps, out_channels), axis=2).reshape(len(outgoing), -1)
 
-        def sum_backward(sent: Array) -> Array:
-            at_tap = jnp.sum(sent.reshape(-1, places, taps, sent_channels), axis=3)
-            image = jax.ShapeDtypeStruct((len(sent), height * width * channels), sent.dtype)
+        def sum_backward(outgoing: Array) -> Array:
+            at_tap = jnp.sum(outgoing.reshape(-1, places, taps, out_channels), axis=3)
+            image = jax.ShapeDtypeStruct((len(outgoing), height * width * channels), outgoing.dtype)
             (arrived,) = jax.linear_transpose(patches, image)(at_tap)
             return arrived
 
-        tap, channel = np.indices((taps, sent_channels))
+        tap, channel = np.indices((taps, out_channels))
         return Wiring(
             inputs=math.prod(input_shape),
             outputs=math.prod(output_shape),
-            units=taps * sent_channels,
+            units=taps * out_channels,
             fan_in=taps,
             input_of=tap.ravel(),
             output_of=channel.ravel(),
             spread_forward=spread_forward,
             spread_backward=spread_backward,
             reduce_forward=scaled(sum_forward, np.full(math.prod(output_shape), taps), reduction),
-            reduce_backward=scaled(sum_backward, np.repeat(counts.ravel() * sent_channels, channels), reduction),
+            reduce_backward=scaled(sum_backward, np.repeat(counts.ravel() * out_channels, channels), reduction),
             places=places,
         )
 

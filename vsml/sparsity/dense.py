@@ -35,9 +35,9 @@ class Dense(Sparsity):
             scale = float(reduction_scale(reduction, count))
             receiver, receivers = (outputs, grid[1]) if axis == 1 else (inputs, grid[0])
             if not sums_as_product(units * receivers):
-                return Reduce(lambda sent: jnp.sum(sent.reshape(-1, *grid), axis=axis) * scale, total=count * scale)
+                return Reduce(lambda out: jnp.sum(out.reshape(-1, *grid), axis=axis) * scale, total=count * scale)
             matrix = scale * (receiver.reshape(-1, 1) == np.arange(receivers))
-            return Reduce(lambda sent: sent @ matrix.astype(sent.dtype), total=count * scale)
+            return Reduce(lambda out: out @ matrix.astype(out.dtype), total=count * scale)
 
         return Wiring(
             inputs=grid[0],

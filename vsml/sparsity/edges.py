@@ -52,8 +52,8 @@ def scaled(add_up: LinearMap, counts: np.ndarray, reduction: Reduction) -> Reduc
     """The reduction that scales sums over `counts` messages, int [neurons], as each neuron's count asks for."""
     scale = np.asarray(reduction_scale(reduction, counts), float)
     if np.all(counts == counts[0]):
-        return Reduce(lambda sent: add_up(sent) * float(scale[0]), total=float(counts[0] * scale[0]))
-    return Reduce(lambda sent: add_up(sent) * jnp.asarray(scale[None]), total=jnp.asarray((counts * scale)[None]))
+        return Reduce(lambda out: add_up(out) * float(scale[0]), total=float(counts[0] * scale[0]))
+    return Reduce(lambda out: add_up(out) * jnp.asarray(scale[None]), total=jnp.asarray((counts * scale)[None]))
 
 
 def _spread_and_sum(neuron: np.ndarray, neurons: int) -> tuple[LinearMap, LinearMap]:
@@ -63,8 +63,8 @@ def _spread_and_sum(neuron: np.ndarray, neurons: int) -> tuple[LinearMap, Linear
     def spread(message: Array) -> Array:
         return message[:, neuron]
 
-    def add_up(sent: Array) -> Array:
-        return jnp.sum(jnp.take(sent, table, axis=1, mode="fill", fill_value=0), axis=2)
+    def add_up(outgoing: Array) -> Array:
+        return jnp.sum(jnp.take(outgoing, table, axis=1, mode="fill", fill_value=0), axis=2)
 
     return _linear(spread, transpose=add_up), _linear(add_up, transpose=spread)
 

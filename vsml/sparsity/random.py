@@ -39,7 +39,7 @@ class Random(Sparsity):
 
     def wire(self, input_shape: Shape, output_shape: Shape, reduction: Reduction) -> Wiring:
         inputs, outputs = math.prod(input_shape), math.prod(output_shape)
-        heard = max(round(self.density * inputs), 1)
+        fan_in = max(round(self.density * inputs), 1)
         draw = np.random.default_rng((self.seed, inputs, outputs))
-        chosen = [np.sort(draw.choice(inputs, heard, replace=False, shuffle=False)) for _ in range(outputs)]
-        return wire_edges(np.concatenate(chosen), np.repeat(np.arange(outputs), heard), inputs, outputs, reduction)
+        chosen = [np.sort(draw.choice(inputs, fan_in, replace=False, shuffle=False)) for _ in range(outputs)]
+        return wire_edges(np.concatenate(chosen), np.repeat(np.arange(outputs), fan_in), inputs, outputs, reduction)

@@ -54,7 +54,7 @@ class Feedback(NamedTuple):
     error: Array | None = None  # [B, num_outputs], dL/dy^, the slope of each example's own loss by its output
     target: Array | None = None  # [B, num_outputs], what the output should have been
     reward: Array | None = None  # [B]
-    given: Array | None = None  # [B], 1 where there is feedback, 0 where all others are 0; None: there always is
+    given: Array | None = None  # [B], 1 where there is feedback, else 0, and the others are 0 there; None: always
 
 
 class Answer(NamedTuple):

@@ -43,7 +43,7 @@ class Classification(TaskDistribution):
       batch: B, the number of examples per step.
       transforms: applied in this order to all examples of a lifetime.
       num_tasks: a finite number of tasks, that is of draws of the transforms; None for a fresh one per lifetime. Which
-        examples a lifetime sees is always drawn anew.
+        examples a lifetime sees is always drawn again.
       task_seed: another seed is another set of `num_tasks` tasks.
       replacement: draw each example independently.
     """

@@ -51,7 +51,7 @@ class FewShot(TaskDistribution):
       queries: Q, the number of predictions that count.
       transforms: applied in this order to all examples of a lifetime; their labels are the N of the task.
       num_tasks: a finite number of tasks, that is of draws of classes, their labels, and the transforms; None for a
-        fresh one per lifetime. Which examples a lifetime sees, and in which order, is always drawn anew.
+        fresh one per lifetime. Which examples a lifetime sees, and in which order, is always drawn again.
       task_seed: another seed is another set of `num_tasks` tasks.
     """
 

@@ -3,7 +3,7 @@
     g = sum_k P_k / P g_k        P_k of the P members of the population live on tasks of distribution k
 
 The share of each distribution is the same at every meta-step, so each of its shapes is compiled once, and no member
-pays for the largest. Members are dealt to distributions by their index, whatever the number of devices.
+pays for the largest. Members are assigned to distributions by their index, whatever the number of devices.
 
 Source: joint meta-training on several data sets, Kirsch & Schmidhuber 2021, arXiv 2012.14905, section 4.4.
 """
@@ -24,7 +24,7 @@ class Mixture:
 
     Attributes:
       tasks: the distributions.
-      names: of the distributions, by which their losses and accuracies are reported.
+      names: of the distributions, by which their losses and other metrics are reported.
       shares: relative sizes of the parts of the population; () for equal ones.
     """
 

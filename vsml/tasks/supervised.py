@@ -30,7 +30,7 @@ class ClassificationTask(NamedTuple):
 
     @property
     def world(self) -> World:
-        """None to speak of."""
+        """Empty: answers depend on the step alone."""
         return ()
 
     @property
@@ -66,7 +66,7 @@ class RegressionTask(NamedTuple):
 
     @property
     def world(self) -> World:
-        """None to speak of."""
+        """Empty: answers depend on the step alone."""
         return ()
 
     @property

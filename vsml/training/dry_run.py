@@ -16,7 +16,8 @@ from vsml.cost import count, flops, peak_bytes
 from vsml.errors import UserError
 from vsml.experiment import Experiment
 from vsml.learners.base import Learner
-from vsml.tasks.base import TaskSpec
+from vsml.runs.meta_parameters import by_name
+from vsml.tasks.base import TaskDistribution, TaskSpec
 from vsml.training.meta_step import build_meta_step, init_estimator, init_state
 from vsml.training.parallel import AXIS, choose_devices
 from vsml.training.starting import read_start
@@ -44,6 +45,10 @@ def check_meta_parameters(experiment: Experiment) -> None:
         jax.eval_shape(partial(experiment.learner.init, spec=share.tasks.spec), jax.random.key(0))
         for share in experiment.shares
     ]
+    try:
+        by_name(shapes[0], "params")
+    except ValueError as error:
+        raise UserError(f"learners.{name}: {error}") from None
     if not jax.tree.leaves(shapes[0]):
         raise UserError(
             f"learners.{name} has no meta-parameters, so there is nothing to meta-train: choose another LEARNER, or "
@@ -55,6 +60,28 @@ def check_meta_parameters(experiment: Experiment) -> None:
                 f"learners.{name} has other meta-parameters for tasks of {share.name} than for those of "
                 f"{experiment.shares[0].name}: a mixture of shapes needs learners.VSML with shared ones, "
                 "or transforms that make all shapes alike (transforms.Resize, transforms.Pad)"
+            )
+
+
+def check_evaluators(experiment: Experiment) -> None:
+    """Raises `UserError` where an evaluator cannot run, or its tasks need meta-parameters of other shapes."""
+
+    def wanted(spec: TaskSpec) -> Params:
+        return jax.eval_shape(partial(experiment.learner.init, spec=spec), jax.random.key(0))
+
+    for evaluator in experiment.evaluators:
+        evaluator.check()
+        tasks = getattr(evaluator, "tasks", None)
+        if not isinstance(tasks, TaskDistribution):
+            continue
+        try:
+            fits = wanted(tasks.spec) == wanted(experiment.spec)
+        except UserError as error:
+            raise UserError(f"evaluator {evaluator.name}: {error}") from None
+        if not fits:
+            raise UserError(
+                f"evaluator {evaluator.name}: its tasks need meta-parameters of other shapes than those that are "
+                "trained: change its tasks, or leave it out"
             )
 
 
@@ -85,6 +112,7 @@ def dry_run(config: Config, num_devices: int | None = None) -> str:
     """
     experiment = config.build()
     check_meta_parameters(experiment)
+    check_evaluators(experiment)
     members = [share.members for share in experiment.shares]
     num_devices = len(choose_devices(experiment.population, num_devices, members))
     read_start(experiment)

@@ -98,7 +98,7 @@ class TaskLifetimes:
         now = curves(scores.measures)
         kept = {name: curve.at[seen].set(now[name], mode="drop") for name, curve in lifetime.curves.items()}
         after = lifetime._replace(state=unrolled.state, world=unrolled.world, position=position + window, curves=kept)
-        return loss, (after, {"loss": loss, **means(scores.measures, weight), **kept})
+        return loss, (after, {**means(scores.measures, weight), **kept, "loss": loss})
 
     def _begin(self, params: Params, key: Key) -> tuple[Task, State, Key]:
         """The task of a lifetime, the state it starts from, and a key for the objective."""

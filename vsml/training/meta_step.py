@@ -12,7 +12,7 @@ import optax
 from vsml.errors import UserError
 from vsml.experiment import Experiment
 from vsml.meta_optimizers.base import EstimatorState, Population
-from vsml.metrics import LOSS
+from vsml.metrics import LOSS, RESERVED
 from vsml.training.lifetimes import TaskLifetimes
 from vsml.training.parallel import PerDevice, device_index, gather_over_devices, mean_over_devices
 from vsml.types import Array, Key, Metrics, Params
@@ -171,6 +171,8 @@ def _check_metrics(experiment: Experiment, metrics: Metrics) -> None:
     if LOSS not in metrics:
         raise UserError(f"{objective} measures {', '.join(metrics) or 'nothing'}: add its `loss`")
     for name, value in metrics.items():
+        if "/" in name or name in RESERVED:
+            raise UserError(f"{objective}: the name of the metric '{name}' is reserved: give it another one")
         if jnp.ndim(value) > (0 if name == LOSS else 1):
             shape = list(jnp.shape(value))
             raise UserError(f"{objective}: the metric '{name}' has the shape {shape}: give a scalar, or a curve [T]")

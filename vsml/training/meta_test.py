@@ -44,9 +44,9 @@ def meta_test(
 ) -> dict[str, Any]:
     """Evaluates the meta-parameters of a run, or of a file of `vsml export`.
 
-    Of a run, without overrides and on the newest checkpoint, this is what ends meta-training, and its `summary.json` is
-    written anew. Anything else of a run is kept apart, in `evaluations/LABEL/` with a `summary.json` of its own. What
-    is found of FILE.npz goes to FILE.evaluations/ beside it in the same way.
+    Of a finished run, without overrides and on its last checkpoint, this is what ended meta-training, and its
+    `summary.json` is rewritten. Anything else of a run is kept apart, in `evaluations/LABEL/` with a `summary.json` of
+    its own. What is found of FILE.npz goes to FILE.evaluations/ beside it in the same way.
 
     Args:
       source: a run directory or a file.
@@ -61,8 +61,12 @@ def meta_test(
     Raises:
       UserError: no such run, checkpoint or file, no evaluators, or meta-parameters that do not fit the learner.
     """
+    if not source.exists():
+        step = re.fullmatch(r"(.+)@(newest|best|\d+)", str(source))
+        hint = f"; a checkpoint is named by a flag, as in `vsml eval {step[1]} --checkpoint {step[2]}`" if step else ""
+        raise UserError(f"there is no {source}: name a run directory or a file of `vsml export`{hint}")
     if source.is_file() and checkpoint != "newest":
-        raise UserError(f"{source}: a file holds one set of meta-parameters: leave --checkpoint away")
+        raise UserError(f"{source}: a file holds one set of meta-parameters: leave out --checkpoint")
     saved = sources.of_file(source) if source.is_file() else sources.of_run(source, checkpoint)
     config = _config(source, saved, overrides)
     experiment = config.build()

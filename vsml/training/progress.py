@@ -66,8 +66,9 @@ class Progress:
         self.evaluating_seconds += spent
         self._started += spent
         self._logged_at += spent
-        self._bar.start_t += spent
-        self._bar.last_print_t += spent
+        if not self._bar.disable:
+            self._bar.start_t += spent
+            self._bar.last_print_t += spent
 
     def _log(self, done: int, scalars: dict[str, float | int]) -> None:
         self._metrics_file.write(done, scalars)

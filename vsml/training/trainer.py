@@ -19,7 +19,7 @@ from vsml.runs.directory import RunDirectory, differences
 from vsml.runs.results import Run
 from vsml.runs.saved import newest_step
 from vsml.training.distributed import all_or_none, check_alike, check_shared, is_main, leave_cluster, say, together
-from vsml.training.dry_run import check_meta_parameters
+from vsml.training.dry_run import check_evaluators, check_meta_parameters
 from vsml.training.interruption import CommonSignal, Interrupted, catch_interruption, name_of
 from vsml.training.meta_step import build_meta_step, init_estimator, init_state
 from vsml.training.meta_test import finish, summary_head
@@ -78,8 +78,7 @@ def _prepare(
     check_meta_parameters(experiment)  # loads the data: a missing file shows before anything is written
     members = [share.members for share in experiment.shares]
     parallel = Parallel(experiment.parallel, choose_devices(experiment.population, num_devices, members))
-    for evaluator in experiment.evaluators:
-        evaluator.check()
+    check_evaluators(experiment)
 
     run = RunDirectory(directory)
     # A run that is resumed goes on from its own checkpoint; what it once began with may have gone.

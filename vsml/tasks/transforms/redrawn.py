@@ -1,7 +1,7 @@
 """A shift within a lifetime: what a transform has drawn holds up to some example; from there on another draw does.
 
 With `LabelPermutation` the labels change their meaning, with `RandomProjection` or `PixelPermutation` the inputs do:
-does the learner notice, forget and learn anew? Wrap one transform for one shift, several at the same example for a new
+does the learner notice, forget and learn again? Wrap one transform for one shift, several at the same example for a new
 task, a wrapped one again for a further shift.
 """
 
@@ -16,7 +16,7 @@ from vsml.types import Array, Key
 
 @dataclass(frozen=True)
 class Redrawn(Transform):
-    """Draws the randomness of a transform anew in mid-lifetime.
+    """Draws the randomness of a transform again in mid-lifetime.
 
     Attributes:
       transform: any; up to the shift a lifetime is what it would be with this one alone.
