@@ -213,3 +213,15 @@ def test_gradient_descent_learns_a_sinusoid(files: Path, monkeypatch: pytest.Mon
     evaluation = Online("sinusoids", tasks, lifetimes=16).run(GradientDescent(optax.sgd(0.3)), {})
     error = evaluation.curves["squared_error"].mean(axis=0)
     assert error[-20:].mean() < 0.4 * error[:10].mean()
+
+
+def test_an_evaluator_that_does_not_fit_the_learner_is_one_line(files: Path, capfd: pytest.CaptureFixture[str]):
+    """A learner that reads rewards cannot be tested on digits, which shows before anything is trained."""
+    arguments = ["recipes/quickstart.gin", "bandit.gin", "EVALUATORS=[@plain/evaluators.OnlineAccuracy()]", "LENGTH=6"]
+    arguments += ["plain/evaluators.OnlineAccuracy.name=digits", "plain/tasks.Classification.length=10"]
+    for more in ((), ("--dry_run",)):
+        outcome = call(capfd, "train", *arguments, *more, "--run_dir", files / "run")
+        assert outcome.code == 2
+        assert "evaluator digits" in outcome.last_line
+        assert "learns from the reward, but these tasks give error and target" in outcome.last_line
+    assert not (files / "run").exists()

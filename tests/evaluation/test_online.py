@@ -5,11 +5,13 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from memory_task import Lamps
 from noise_tasks import NoiseTasks
 from test_online_accuracy import Parrot
 
-from vsml.evaluation import Online
+from vsml.errors import UserError
+from vsml.evaluation import FrozenAccuracy, Online
 from vsml.learners import MetaRNN
 from vsml.tasks import RegressionTask
 
@@ -41,3 +43,12 @@ def test_errors_of_a_regression():
     # One-hot targets: an error is 0 where the label is the one before, else each of two outputs is off by 1.
     counted = evaluation.curves["loss"][np.isfinite(evaluation.curves["loss"])]
     assert set(np.unique(counted)) == {0.0, 1.0}
+
+
+def test_a_headline_that_the_tasks_do_not_give_is_refused_before_anything_runs():
+    with pytest.raises(
+        UserError, match="but the tasks of lamps give cumulative_reward, final_reward, loss"
+    ):
+        Online("lamps", Lamps(), headline="cumulative_accuracy").check()
+    with pytest.raises(UserError, match="the tasks of lamps are no classification"):
+        FrozenAccuracy("lamps", Lamps(), learned=2).check()

@@ -164,3 +164,18 @@ def test_a_sub_rnn_alone_needs_one_set():
     cells = SMALL.initial_state(jax.random.key(0), 4, 2, 0.5)
     with pytest.raises(UserError, match=r"sharing\.Grouped gives the sub-RNNs of a layer several sets"):
         learner.visit_alone(params, cells, jnp.ones((1, 4)), jnp.ones((1, 4)))
+
+
+@pytest.mark.parametrize("learner", REWARDED.values(), ids=REWARDED.keys())
+def test_a_task_may_give_nothing_at_all(learner):
+    """Networks that read feedback read none; VSML says what it lacks."""
+    spec = TaskSpec((3,), 2, length=1, feedback=())
+    if isinstance(learner, VSML):
+        with pytest.raises(UserError, match="these tasks give nothing"):
+            learner.init(jax.random.key(0), spec)
+        return
+    params = learner.init(jax.random.key(0), spec)
+    state = learner.initial_state(params, jax.random.key(1), spec)
+    predicted, _ = learner.predict(params, state, jnp.ones((1, 3)))
+    after = learner.learn(params, predicted, jnp.ones((1, 3)), Feedback())
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
