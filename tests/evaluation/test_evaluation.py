@@ -95,7 +95,7 @@ def test_a_summary_from_before_scores_were_described():
         ({"facts": {"regret": 3}}, "the name 'regret' is taken"),
         ({"facts": {"baselines": 3}}, "the name 'baselines' is taken"),
         ({"scores": {**SCORES, "headline": np.zeros(4)}}, "the name 'headline' is taken"),
-        ({"facts": {"seed": np.float32(1)}}, "facts are no plain JSON data .*float32"),
+        ({"facts": {"seed": np.float32(1)}}, "facts are not plain JSON data .*float32"),
     ],
 )
 def test_what_does_not_go_together_is_one_line(wrong: dict[str, Any], message: str):

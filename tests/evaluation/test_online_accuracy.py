@@ -107,7 +107,7 @@ def test_masked_predictions_do_not_count():
 
 
 def test_a_mask_that_leaves_nothing_is_refused():
-    with pytest.raises(UserError, match="no example to count"):
+    with pytest.raises(UserError, match="is 0 at every step"):
         OnlineAccuracy("empty", Counting(length=4, silent=4), lifetimes=2).run(Parrot(), jnp.float32(1.0))
 
 
