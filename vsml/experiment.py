@@ -10,7 +10,7 @@ import optax
 
 from vsml.errors import UserError
 from vsml.evaluation.base import Evaluator
-from vsml.fields import FOLLOWS_STEPS, MAY_CHANGE
+from vsml.fields import EVALUATES, FOLLOWS_STEPS, MAY_CHANGE
 from vsml.hardware import Precision
 from vsml.learners.base import Learner
 from vsml.meta_optimizers import MetaOptimizer
@@ -59,7 +59,7 @@ class Experiment:
     population: int
     seed: int = 0
     start_from: str | None = None
-    evaluators: tuple[Evaluator, ...] = field(default=(), metadata=MAY_CHANGE)
+    evaluators: tuple[Evaluator, ...] = field(default=(), metadata=EVALUATES)
     parallel: Literal["pmap", "shard_map"] = field(default="pmap", metadata=MAY_CHANGE)
     precision: Precision = "float32"
     log_every: int = field(default=10, metadata=MAY_CHANGE)

@@ -46,9 +46,7 @@ def test_errors_of_a_regression():
 
 
 def test_a_headline_that_the_tasks_do_not_give_is_refused_before_anything_runs():
-    with pytest.raises(
-        UserError, match="but the tasks of lamps give cumulative_reward, final_reward, loss"
-    ):
+    with pytest.raises(UserError, match="but the tasks of lamps give cumulative_reward, final_reward, loss"):
         Online("lamps", Lamps(), headline="cumulative_accuracy").check()
     with pytest.raises(UserError, match="the tasks of lamps are no classification"):
         FrozenAccuracy("lamps", Lamps(), learned=2).check()

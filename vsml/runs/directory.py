@@ -23,7 +23,7 @@ import jax
 from vsml import __version__
 from vsml.config import Config
 from vsml.errors import UserError
-from vsml.fields import FOLLOWS_STEPS, MAY_CHANGE
+from vsml.fields import EVALUATES, FOLLOWS_STEPS, MAY_CHANGE
 from vsml.runs import names
 from vsml.runs.files import without_non_finite, write_whole
 
@@ -112,7 +112,7 @@ def differences(saved: Mapping[str, Any], config: Config) -> tuple[list[str], li
     allowed, refused = [], []
     for key, old, new in found:
         mark = config.mark(key)
-        harmless = mark == MAY_CHANGE or (mark == FOLLOWS_STEPS and (old, new) == lengths)
+        harmless = mark in (MAY_CHANGE, EVALUATES) or (mark == FOLLOWS_STEPS and (old, new) == lengths)
         (allowed if harmless else refused).append(f"{key}: {old!r} -> {new!r}")
     return allowed, refused
 

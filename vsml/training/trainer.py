@@ -13,6 +13,7 @@ import jax
 from vsml.config import Config
 from vsml.errors import UserError
 from vsml.experiment import Experiment
+from vsml.fields import EVALUATES
 from vsml.hardware import products_in
 from vsml.runs.checkpoints import Checkpoints
 from vsml.runs.directory import RunDirectory, differences
@@ -127,7 +128,8 @@ def _compare_with_earlier_run(run: RunDirectory, config: Config, experiment: Exp
         )
     for line in allowed:
         say(f"changed since this run was started: {line}")
-    return start, not any(line.startswith("train.evaluators") for line in allowed)
+    changed = [key for key, _, _ in config.differences(run.saved_config())]
+    return start, not any(config.mark(key) == EVALUATES for key in changed)
 
 
 def _meta_train(
