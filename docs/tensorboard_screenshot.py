@@ -168,7 +168,7 @@ def capture(driver: Chrome, url: str, tab: Tab, out: Path, timeout: float) -> in
         driver.execute_script(CLOSED_PANES, "body", "tf-category-paginated-view")
         return driver.execute_script(DRAWN, tab.inside, tab.selector)
 
-    # A change of the part after '#' alone does not load the page anew.
+    # A change of the part after '#' alone does not load the page again.
     driver.get("about:blank")
     driver.get(f"{url}/?darkMode=false#{tab.name}")
     if not wait_until(lambda: drawn() > 0, timeout):

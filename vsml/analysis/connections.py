@@ -1,4 +1,4 @@
-"""Who hears whom in a network of sub-RNNs, and with which parameter sets: what can be said of any cell.
+"""Which sub-RNNs of a network receive from which, and with which parameter sets: what can be said of any cell.
 
 Nodes are sub-RNNs, and the neurons at both ends of the network, where messages arrive from outside and leave. Node r is
 connected to node c where what r sends is part of what c hears:
@@ -126,7 +126,7 @@ def wirings_and_sets(
 
 
 def connections(wirings: Sequence[Wiring], sets: Sequence[int | np.ndarray], ring: bool = False) -> Connections:
-    """Who hears whom in layers of these wirings.
+    """Which sub-RNNs receive from which in layers of these wirings.
 
     Args:
       wirings: of each layer; the outputs of one are the inputs of the next.

@@ -1,4 +1,4 @@
-"""The picture of a network for the command line and for reports: its weights, or who hears whom."""
+"""The picture of a network for the command line and for reports: its weights, or which sub-RNNs receive from which."""
 
 from __future__ import annotations
 

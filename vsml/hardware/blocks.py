@@ -3,8 +3,8 @@
     y[:, u] = f(params, x[:, u])          u in block 1, block 2, ...
 
 A CPU is fastest where all that a block needs stays in its second-level cache: over all sub-RNNs at once, every gate
-would be written to memory and read again. Backward, a block is computed anew from what went in and differentiated while
-it is in the cache, so that nothing but the input is kept of a whole layer.
+would be written to memory and read again. Backward, a block is computed once more from what went in and differentiated
+while it is in the cache, so that nothing but the input is kept of a whole layer.
 
 Other processors have no such cache to stay in: there the function is simply called.
 """

@@ -49,6 +49,6 @@ def sums_as_product(entries: int) -> bool:
     """Whether to sum over groups of sub-RNNs by a product with a 0-1 matrix of so many entries.
 
     Backward, the slope of a sum is spread over sub-RNNs; in XLA's CPU code every operation that reads it would spread
-    it anew, number by number.
+    it again, number by number.
     """
     return kind.is_cpu() and entries <= SMALL

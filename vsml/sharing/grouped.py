@@ -1,4 +1,4 @@
-"""A given number of sets of meta-parameters, dealt out within every layer: between shared and unshared.
+"""A given number of sets of meta-parameters, assigned within every layer: between shared and unshared.
 
     V_M = (theta_1, ..., theta_n)      set of s_ab:  floor(a n / A) by input,  floor(b n / B) by output,  or at random
 
@@ -28,7 +28,7 @@ class Grouped(Sharing):
     Attributes:
       groups: number of sets; where a layer has fewer inputs (or outputs, or sub-RNNs), it uses fewer.
       by: `input` or `output`: sub-RNNs of neighbouring input (output) neurons share a set. `random`: sub-RNNs are
-        dealt to the sets at random, to each as many as to the others (give or take one).
+        assigned to the sets at random, equally many to each (give or take one).
       seed: of the random assignment.
     """
 

@@ -1,4 +1,4 @@
-"""Which sub-RNNs exist and who hears whom: one file per wiring."""
+"""Which sub-RNNs exist, and which neurons they connect: one file per wiring."""
 
 from vsml.sparsity.base import Sparsity, Wiring
 from vsml.sparsity.block import Block

@@ -1,4 +1,4 @@
-"""Contract of a wiring: which sub-RNNs of a layer exist and who hears whom."""
+"""Contract of a wiring: which sub-RNNs of a layer exist, and which neurons they connect."""
 
 from __future__ import annotations
 

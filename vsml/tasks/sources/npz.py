@@ -28,7 +28,7 @@ def read_npz(path: Path, key: str) -> np.ndarray:
             return archive[key]
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
         # NumPy raises ValueError for what would need pickle, which could run code: numbers never do.
-        raise UserError(f"{path} is a corrupt npz file or holds objects: save plain arrays anew") from error
+        raise UserError(f"{path} is a corrupt npz file or holds objects: save plain arrays again") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}; give a readable npz file") from error
 
