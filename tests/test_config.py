@@ -212,13 +212,13 @@ MISTAKES = {
     "abstract part": (
         "",
         ("CELL=@cells.Unfinished",),
-        "command line: unknown part @cells.Unfinished(); toy_parts.Unfinished is none: it does not define init, "
+        "command line: unknown part @cells.Unfinished(); toy_parts.Unfinished is not a part: it does not define init, "
         "initial_state, messages, update",
     ),
     "part that can change": (
         "",
         ("CELL=@cells.Thawed",),
-        "command line: unknown part @cells.Thawed(); toy_parts.Thawed is none: it is not decorated with "
+        "command line: unknown part @cells.Thawed(); toy_parts.Thawed is not a part: it is not decorated with "
         "@dataclass(frozen=True)",
     ),
     "part in place of a field": (

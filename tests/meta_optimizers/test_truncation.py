@@ -181,7 +181,7 @@ def test_an_objective_that_is_no_sum_is_refused_with_both_names(estimator):
     experiment = functools.partial(Experiment, Leaky(), NoiseTasks(), Worst(), optimizer=optax.sgd(1.0), steps=1)
     experiment(meta_optimizer=BPTT(), population=1)
     name = type(estimator).__name__
-    with pytest.raises(UserError, match=rf"^meta_optimizers\.{name} cuts .* objectives\.Worst is no weighted sum"):
+    with pytest.raises(UserError, match=rf"^meta_optimizers\.{name} cuts .* objectives\.Worst is not a weighted sum"):
         experiment(meta_optimizer=estimator, population=1)
 
 

@@ -179,7 +179,7 @@ def test_a_file_gives_the_numbers_of_its_run_beside_itself(trained: Path, file: 
     label = tmp_path / "mine.evaluations" / "evaluations" / "evaluators.OnlineAccuracy.lifetimes=3+step3"
     assert summary(label)["evaluations"]["digits_plain"]["lifetimes"] == 3
     assert call(capfd, "report", tmp_path / "mine.evaluations").code == 0
-    assert "leave --checkpoint away" in one_line(call(capfd, "eval", copy, "--checkpoint", "best"))
+    assert "leave out --checkpoint" in one_line(call(capfd, "eval", copy, "--checkpoint", "best"))
 
 
 def test_the_outcome_goes_where_it_is_asked_to(trained: Path, file: Path, tmp_path: Path, capfd):

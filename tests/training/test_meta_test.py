@@ -126,8 +126,10 @@ def test_a_checkpoint_that_is_not_there_is_named_with_those_that_are(run: Path, 
 def test_what_is_no_run_is_named(tmp_path: Path, capfd):
     expected = f"{tmp_path}: no config.json in it, so this is no run directory: check the path"
     assert one_line(call(capfd, "eval", tmp_path)) == expected
-    expected = f"{tmp_path / 'none'}: no config.json in it, so this is no run directory: check the path"
+    expected = f"there is no {tmp_path / 'none'}: name a run directory or a file of `vsml export`"
     assert one_line(call(capfd, "eval", tmp_path / "none")) == expected
+    at_step = one_line(call(capfd, "eval", f"{tmp_path / 'none'}@300"))
+    assert at_step.endswith(f"a checkpoint is named by a flag, as in `vsml eval {tmp_path / 'none'} --checkpoint 300`")
     (tmp_path / "file").touch()
     assert "this is no file of meta-parameters, or it is damaged (" in one_line(call(capfd, "eval", tmp_path / "file"))
 
