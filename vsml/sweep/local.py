@@ -28,7 +28,7 @@ from vsml.runs.saved import newest_step
 from vsml.sweep.points import Point, Sweep
 from vsml.sweep.runs import record, status
 from vsml.training.distributed import say
-from vsml.training.dry_run import check_meta_parameters, shapes_of_learner
+from vsml.training.dry_run import check_evaluators, check_meta_parameters, shapes_of_learner
 from vsml.training.interruption import Interrupted, Interruption, catch_interruption, name_of
 from vsml.training.starting import read_start
 
@@ -112,8 +112,7 @@ def _check(points: list[Point], directory: Path) -> None:
             known.add(shapes)
             if newest_step(RunDirectory(point.run_directory(directory)).checkpoints) is None:
                 read_start(experiment)
-            for evaluator in experiment.evaluators:
-                evaluator.check()
+            check_evaluators(experiment)
         except (UserError, TypeError, ValueError) as error:
             raise UserError(f"point {point.name}: {' '.join(str(error).split())}") from None
 
