@@ -6,7 +6,7 @@ regression       L = 1/2 sum_c (y^_c - y_c)^2        e = dL/dy^ = y^ - y        
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -16,15 +16,15 @@ from vsml.tasks.base import Answer, Feedback, Scores, World
 from vsml.types import Array
 
 
-class ClassificationTask(NamedTuple):
-    """Labelled examples; outputs are logits, their loss is the cross-entropy in nats."""
+class TargetedExamples(NamedTuple):
+    """Inputs with their targets; a subclass says what an output is worth."""
 
     x: Array  # [T, B, *input_shape] float32
-    y: Array  # [T, B, num_classes] float32, one-hot
+    y: Array  # [T, B, num_outputs] float32
     mask: Array  # [T, B] float32, 1 where the prediction counts
 
     @property
-    def steps(self) -> ClassificationTask:
+    def steps(self) -> Self:
         """The examples themselves."""
         return self
 
@@ -41,6 +41,10 @@ class ClassificationTask(NamedTuple):
     def see(self, world: World, step: Any) -> Array:
         """The inputs of a step."""
         return step.x
+
+
+class ClassificationTask(TargetedExamples):
+    """Labelled examples, `y` one-hot; outputs are logits, their loss is the cross-entropy in nats."""
 
     def answer(self, world: World, step: Any, output: Array) -> Answer:
         """The slope of the cross-entropy, and the label."""
@@ -52,31 +56,8 @@ class ClassificationTask(NamedTuple):
         return Scores(optax.softmax_cross_entropy(outputs, steps.y), {"accuracy": right.astype(jnp.float32)})
 
 
-class RegressionTask(NamedTuple):
+class RegressionTask(TargetedExamples):
     """Examples with real targets; the loss of an output is half its squared error."""
-
-    x: Array  # [T, B, *input_shape] float32
-    y: Array  # [T, B, num_outputs] float32
-    mask: Array  # [T, B] float32, 1 where the prediction counts
-
-    @property
-    def steps(self) -> RegressionTask:
-        """The examples themselves."""
-        return self
-
-    @property
-    def world(self) -> World:
-        """Empty: answers depend on the step alone."""
-        return ()
-
-    @property
-    def weight(self) -> Array:
-        """The mask."""
-        return self.mask
-
-    def see(self, world: World, step: Any) -> Array:
-        """The inputs of a step."""
-        return step.x
 
     def answer(self, world: World, step: Any, output: Array) -> Answer:
         """The slope of the squared error, and the target."""
