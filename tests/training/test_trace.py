@@ -28,8 +28,13 @@ def sessions(directory: Path) -> dict[str, list[str]]:
 def traced_steps(directory: Path, session: str, process: int = 0) -> list[int]:
     """The numbers of the meta-steps in a trace."""
     data = ProfileData.from_file(str(directory / f"train/plugins/profile/{session}/process_{process}.xplane.pb"))
-    events = [event for plane in data.planes for line in plane.lines for event in line.events]
-    return sorted(int(dict(event.stats)["step_num"]) for event in events if event.name == "meta_step")  # pyright: ignore
+    steps = []
+    for plane in data.planes:  # events are read while their line is there: newer JAX does not keep it alive for them
+        for line in plane.lines:
+            for event in line.events:
+                if event.name == "meta_step":
+                    steps.append(int(dict(event.stats)["step_num"]))  # pyright: ignore
+    return sorted(steps)
 
 
 def test_a_traced_run_has_the_numbers_of_another(tmp_path: Path):
