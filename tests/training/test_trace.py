@@ -16,7 +16,11 @@ from vsml.training.parallel import Running
 from vsml.training.trace import Trace
 
 SMALL = (*ES, *NO_EVALUATORS)
-pytestmark = pytest.mark.usefixtures("compiled")
+pytestmark = [
+    pytest.mark.usefixtures("compiled"),
+    # Said by JAX's own reader of traces under Python 3.12; as an error it would end the process.
+    pytest.mark.filterwarnings("ignore:builtin type event_stats:DeprecationWarning"),
+]
 
 
 def sessions(directory: Path) -> dict[str, list[str]]:
@@ -29,7 +33,7 @@ def traced_steps(directory: Path, session: str, process: int = 0) -> list[int]:
     """The numbers of the meta-steps in a trace."""
     data = ProfileData.from_file(str(directory / f"train/plugins/profile/{session}/process_{process}.xplane.pb"))
     steps = []
-    for plane in data.planes:  # events are read while their line is there: newer JAX does not keep it alive for them
+    for plane in data.planes:
         for line in plane.lines:
             for event in line.events:
                 if event.name == "meta_step":
