@@ -3,24 +3,47 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
+import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+# Little here runs for long: most of the time is compiling, and these make that two to three times faster.
+_COMPILE_QUICKLY = {"xla_cpu_use_fusion_emitters": "false", "xla_cpu_parallel_codegen_split_count": "1"}
+_AS_USERS_DO = {"xla_cpu_use_fusion_emitters": True, "xla_cpu_parallel_codegen_split_count": 32}
+_NO_OPTIMISATIONS = "JAX_DISABLE_MOST_OPTIMIZATIONS"
+
+
+def _known(options: dict[str, Any]) -> dict[str, Any]:
+    """Those that this XLA knows: an unknown one in XLA_FLAGS ends the process."""
+    found = importlib.util.find_spec("jaxlib")
+    library = Path(found.origin or "").parent / "libjax_common.so" if found else Path()
+    if not library.is_file():
+        return {}
+    with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return {name: value for name, value in options.items() if content.find(name.encode() + b"\0") >= 0}
+
+
+def _flags(options: dict[str, str]) -> str:
+    return " ".join(f"--{name}={value}" for name, value in options.items())
+
+
 # A collective that hangs aborts the test instead of the whole suite's time limit; a busy machine needs some patience.
 # Set before jax is imported and inherited by the processes that tests start.
-_XLA_FLAGS = (
-    "--xla_cpu_collective_call_warn_stuck_timeout_seconds=10",
-    "--xla_cpu_collective_call_terminate_timeout_seconds=30",
-)
-os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *_XLA_FLAGS)).strip()
+_PATIENCE = {
+    "xla_cpu_collective_call_warn_stuck_timeout_seconds": "10",
+    "xla_cpu_collective_call_terminate_timeout_seconds": "30",
+}
+_USERS_FLAGS = f"{os.environ.get('XLA_FLAGS', '')} {_flags(_PATIENCE)}".strip()
+os.environ["XLA_FLAGS"] = f"{_USERS_FLAGS} {_flags(_known(_COMPILE_QUICKLY))}".strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = ""  # nothing is kept from other days; see `compiled`
-# Little here runs for long, so compiling without most optimisations halves the time; `optimised` takes that back.
-os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
+os.environ[_NO_OPTIMISATIONS] = "true"
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
@@ -49,21 +72,33 @@ def data_dir() -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def _forgotten() -> Iterator[None]:
-    """Lets go of a module's compiled programs.
+    """Lets go of compiled programs before they are too many.
 
     Every one of them holds dozens of memory maps, of which Linux allows a process 65,530; thousands of programs use
     them up, and the next one to be compiled is a segmentation fault.
     """
     yield
-    jax.clear_caches()
-    gc.collect()
+    maps = Path("/proc/self/maps")
+    if not maps.exists() or maps.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
 def optimised(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Programs compiled as users compile them, here and in processes that the test starts."""
-    monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")
+    """Programs compiled as users compile them, in processes that the test starts, and here those lowered by hand.
+
+    The meta-step is one of these. What `jax.jit` compiles by itself keeps this process's XLA_FLAGS, and is optimised.
+    """
+    monkeypatch.delenv(_NO_OPTIMISATIONS)
+    monkeypatch.setenv("XLA_FLAGS", _USERS_FLAGS)
     jax.config.update("jax_disable_most_optimizations", False)
+    compile_lowered, as_users_do = jax.stages.Lowered.compile, _known(_AS_USERS_DO)
+
+    def compile_as_users_do(self: jax.stages.Lowered, compiler_options: dict[str, Any] | None = None) -> Any:
+        return compile_lowered(self, {**as_users_do, **(compiler_options or {})})
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", compile_as_users_do)
     yield
     jax.config.update("jax_disable_most_optimizations", True)
 

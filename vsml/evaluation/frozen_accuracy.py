@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from vsml.errors import UserError
 from vsml.evaluation.base import Evaluation, Evaluator, Measure
-from vsml.evaluation.rollouts import Outcomes, mean_over_steps, measures_of, outcomes_of, run_lifetimes
+from vsml.evaluation.rollouts import Outcomes, check_sizes, mean_over_steps, measures_of, outcomes_of, run_lifetimes
 from vsml.fields import MAY_CHANGE
 from vsml.learners.base import Learner
 from vsml.learners.unroll import unroll
@@ -76,12 +76,9 @@ class FrozenAccuracy(Evaluator):
 
     def __post_init__(self) -> None:
         who = "evaluators.FrozenAccuracy"
-        if self.lifetimes < 2:
-            raise UserError(f"{who}.lifetimes is {self.lifetimes}: set it to 2 or more, or there is no spread")
+        check_sizes(who, self.chunk, lifetimes=self.lifetimes)
         if self.learned < 1:
             raise UserError(f"{who}.learned is {self.learned}: set it to 1 or more")
-        if self.chunk is not None and self.chunk < 1:
-            raise UserError(f"{who}.chunk is {self.chunk}: set it to 1 or more, or to None for all")
 
     def check(self) -> None:
         """Raises `UserError` where the data is missing, the tasks know no accuracy, or nothing is left to predict."""

@@ -15,7 +15,7 @@ import jax
 
 from vsml.errors import UserError
 from vsml.evaluation.base import Evaluation, Evaluator, Measure
-from vsml.evaluation.rollouts import Outcomes, UnrolledLifetime, measures_of, online_scores, run_lifetimes
+from vsml.evaluation.rollouts import Outcomes, UnrolledLifetime, check_sizes, measures_of, online_scores, run_lifetimes
 from vsml.fields import MAY_CHANGE
 from vsml.learners.base import Learner
 from vsml.tasks.base import TaskDistribution
@@ -48,12 +48,7 @@ class Online(Evaluator):
 
     def __post_init__(self) -> None:
         who = f"evaluators.{type(self).__name__}"
-        for name in ("lifetimes", "interim_lifetimes"):
-            number = getattr(self, name)
-            if number is not None and number < 2:
-                raise UserError(f"{who}.{name} is {number}: set it to 2 or more, or there is no spread")
-        if self.chunk is not None and self.chunk < 1:
-            raise UserError(f"{who}.chunk is {self.chunk}: set it to 1 or more, or to None for all")
+        check_sizes(who, self.chunk, lifetimes=self.lifetimes, interim_lifetimes=self.interim_lifetimes)
 
     def check(self) -> None:
         """Raises `UserError` where the data is missing or does not fit the tasks, or these have no such headline."""

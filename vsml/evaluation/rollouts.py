@@ -43,6 +43,15 @@ def measures_of(tasks: TaskDistribution) -> list[str]:
     return list(jax.eval_shape(first_step, tasks.load(), jax.random.key(0)))
 
 
+def check_sizes(who: str, chunk: int | None, **lifetimes: int | None) -> None:
+    """Raises `UserError` where an evaluator, called `who`, has numbers of lifetimes or a chunk that do not work."""
+    for name, number in lifetimes.items():
+        if number is not None and number < 2:
+            raise UserError(f"{who}.{name} is {number}: set it to 2 or more, or there is no spread")
+    if chunk is not None and chunk < 1:
+        raise UserError(f"{who}.chunk is {chunk}: set it to 1 or more, or to None for all")
+
+
 class Lifetime(Protocol):
     """What to do with the task of one lifetime. Hashable: compiled programs are found again by it."""
 

@@ -30,6 +30,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
+import jax
+
 from vsml.tasks.base import Feedback, Task, TaskSpec, World
 from vsml.types import Array, Key, Params, State
 
@@ -92,6 +94,10 @@ class Learner(ABC):
     def describe(self, spec: TaskSpec) -> dict[str, int]:
         """Further sizes worth showing before a run, by name."""
         return {}
+
+    def params_shapes(self, spec: TaskSpec) -> Params:
+        """Shapes and dtypes of the meta-parameters, without drawing any. Raises as `init` does."""
+        return jax.eval_shape(lambda key: self.init(key, spec), jax.random.key(0))
 
     def step(self, params: Params, state: State, task: Task, world: World, step: Any) -> Step:
         """Predicts, asks the task, learns.

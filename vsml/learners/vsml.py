@@ -216,13 +216,13 @@ class VSML(Learner):
 
         def example(state: State, feedback: Feedback) -> State:
             cells, forward = state["cells"], state["forward"]
-            backward = [*state["backward"][:-1], self._answered(forward[-1], feedback)]
+            backward = [*state["backward"][:-1], self._answer(forward[-1], feedback)]
             if self.feedback == "backward_pass":
                 cells, forward, backward = self._visit_layers(params, wirings, cells, forward, backward, True)
                 hidden = backward[1:-1]
                 if self.clear_feedback:
                     hidden = [jnp.zeros_like(message) for message in hidden]
-                backward = [backward[0], *hidden, self._silenced(forward[-1])]
+                backward = [backward[0], *hidden, self._answer(forward[-1], None)]
             return {"cells": cells, "input": self._echo(backward[0], self._input_channels), "backward": backward[1:]}
 
         learned = _for_each_example(example, state, feedback)
@@ -342,18 +342,11 @@ class VSML(Learner):
         """What the outer neurons send back in the channels that carry nothing else."""
         return arrived if self.recirculate else jnp.zeros((num_channels, arrived.shape[1]))
 
-    def _answered(self, arrived: Array, feedback: Feedback) -> Array:
-        """The message [channels, outputs] that the output neurons send backward."""
+    def _answer(self, arrived: Array, feedback: Feedback | None) -> Array:
+        """The message [channels, outputs] that the output neurons send backward; None: zero in place of feedback."""
         message = self._echo(arrived, self._output_channels)
         for kind in self._fed:
-            message = message.at[FEEDBACK_CHANNELS[kind]].set(getattr(feedback, kind))
-        return message
-
-    def _silenced(self, arrived: Array) -> Array:
-        """The same without any feedback."""
-        message = self._echo(arrived, self._output_channels)
-        for kind in self._fed:
-            message = message.at[FEEDBACK_CHANNELS[kind]].set(0.0)
+            message = message.at[FEEDBACK_CHANNELS[kind]].set(0.0 if feedback is None else getattr(feedback, kind))
         return message
 
     def _merge(self, leaf: Array) -> Array:

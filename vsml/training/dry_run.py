@@ -41,10 +41,7 @@ def shapes_of_learner(learner: Learner, specs: Sequence[TaskSpec]) -> tuple[Para
 def check_meta_parameters(experiment: Experiment) -> None:
     """Raises `UserError` where there are no meta-parameters to train, or other ones for every share of a mixture."""
     name = type(experiment.learner).__name__
-    shapes = [
-        jax.eval_shape(partial(experiment.learner.init, spec=share.tasks.spec), jax.random.key(0))
-        for share in experiment.shares
-    ]
+    shapes = [experiment.learner.params_shapes(share.tasks.spec) for share in experiment.shares]
     try:
         by_name(shapes[0], "params")
     except ValueError as error:
@@ -65,17 +62,14 @@ def check_meta_parameters(experiment: Experiment) -> None:
 
 def check_evaluators(experiment: Experiment) -> None:
     """Raises `UserError` where an evaluator cannot run, or its tasks need meta-parameters of other shapes."""
-
-    def wanted(spec: TaskSpec) -> Params:
-        return jax.eval_shape(partial(experiment.learner.init, spec=spec), jax.random.key(0))
-
+    trained = experiment.learner.params_shapes(experiment.spec)
     for evaluator in experiment.evaluators:
         evaluator.check()
         tasks = getattr(evaluator, "tasks", None)
         if not isinstance(tasks, TaskDistribution):
             continue
         try:
-            fits = wanted(tasks.spec) == wanted(experiment.spec)
+            fits = experiment.learner.params_shapes(tasks.spec) == trained
         except UserError as error:
             raise UserError(f"evaluator {evaluator.name}: {error}") from None
         if not fits:

@@ -24,13 +24,12 @@ from vsml.errors import UserError
 from vsml.evaluation.base import Evaluation
 from vsml.experiment import Experiment
 from vsml.hardware import products_in
-from vsml.learners.base import Learner
 from vsml.runs import names, sources
 from vsml.runs.directory import RunDirectory, peak_memory
 from vsml.runs.meta_parameters import MetaParameters
 from vsml.runs.results import read_metrics
 from vsml.runs.saved import Which
-from vsml.tasks.base import TaskDistribution, TaskSpec
+from vsml.tasks.base import TaskDistribution
 from vsml.training.distributed import say
 from vsml.training.dry_run import shapes_of_learner
 from vsml.types import Params
@@ -158,7 +157,7 @@ def _fitting(experiment: Experiment, saved: MetaParameters, source: Path) -> Par
     for evaluator in experiment.evaluators:
         if isinstance(tasks := getattr(evaluator, "tasks", None), TaskDistribution):
             specs.setdefault(tasks.spec, f"the learner on the tasks of the evaluator {evaluator.name}")
-    wanted = {spec: _shapes(experiment.learner, spec) for spec in specs}
+    wanted = {spec: experiment.learner.params_shapes(spec) for spec in specs}
     for spec, who in specs.items():
         if mismatch := saved.mismatch(wanted[spec]):
             raise UserError(
@@ -166,10 +165,6 @@ def _fitting(experiment: Experiment, saved: MetaParameters, source: Path) -> Par
                 "V_M as they are"
             )
     return saved.fill(wanted[sources.task_specs(saved.about)[0]])
-
-
-def _shapes(learner: Learner, spec: TaskSpec) -> Params:
-    return jax.eval_shape(lambda key: learner.init(key, spec), jax.random.key(0))
 
 
 def _label(overrides: Sequence[str], step: int) -> str:

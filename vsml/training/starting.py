@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
-
 from vsml.errors import UserError
 from vsml.experiment import Experiment
 from vsml.runs import sources
@@ -24,7 +22,7 @@ def read_start(experiment: Experiment) -> Start:
     if experiment.start_from is None:
         return Start(None, None)
     found = sources.of(experiment.start_from)
-    wanted = jax.eval_shape(lambda key: experiment.learner.init(key, experiment.spec), jax.random.key(0))
+    wanted = experiment.learner.params_shapes(experiment.spec)
     try:
         params = found.fill(wanted)
     except ValueError as error:
