@@ -57,6 +57,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 hypothesis.settings.register_profile("vsml", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("vsml")
 
+# Tracing makes very many objects, few of them garbage: looking through them seldom is enough.
+gc.set_threshold(50_000, 20, 50)
+
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:

@@ -37,6 +37,7 @@ def tiny(point: Point) -> configs.Config:
     return configs.load(point.recipe, [*point.overrides, *TINY, *noise_for_data(point.recipe), "EVALUATORS=[]"])
 
 
+@functools.cache
 def every_experiment() -> list[Any]:
     """The configs of all points, each once, although most sweeps have the recipe itself among their points."""
     found = {}

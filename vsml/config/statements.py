@@ -107,6 +107,7 @@ def _header(path: Path) -> str:
     return first.lstrip("# ").strip() if first.startswith("#") else ""
 
 
+@functools.cache
 def shipped_files_that_set(macro: str) -> list[str]:
     """Shipped files outside the recipes that bind a macro."""
     sets = re.compile(rf"^{re.escape(macro)}\s*=", re.MULTILINE)

@@ -263,8 +263,8 @@ def is_number(value: Any) -> bool:
 
 def _learning_curves(curves: Mapping[str, np.ndarray], title: str, measure: Measure) -> Figure:
     """Values against the steps of a lifetime, smoothed over a twentieth of it."""
-    figure = Figure(figsize=(5, 3), dpi=100, layout="constrained")
-    axes = figure.add_subplot()
+    figure = Figure(figsize=(5, 3), dpi=100)
+    axes = figure.add_axes((0.14, 0.16, 0.83, 0.75))  # fixed: finding a layout takes longer than drawing
     for name, curve in curves.items():
         width = max(1, len(curve) // 20)
         smooth = np.convolve(curve, np.ones(width) / width, mode="valid")
