@@ -11,11 +11,9 @@ costs an earlier one.
 from __future__ import annotations
 
 import errno
-import gc
 import inspect
 import logging
 import sys
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,8 +32,6 @@ from vsml.runs.saved import best_of, losses
 from vsml.types import Params
 
 KEEP_NEWEST = 2
-AFTERMATH_SECONDS = 0.2
-"""So long after a failure, reads and writes that were under way beside it have ended too."""
 
 
 @dataclass(frozen=True)
@@ -171,12 +167,11 @@ class Checkpoints:
             return restored[names.PARAMS].fill(params_like), restored[names.STATE], restored[names.META]
         except Exception as error:
             self._failed = True
-            cause = _one_line(error)
-        # Raised out here for the same reason as in `_write`.
-        raise UserError(
-            f"{self.directory / str(step)}: this checkpoint cannot be restored ({cause}): was it written by another "
-            "experiment, or damaged? Choose another --run_dir, or delete this checkpoint to go on from an older one"
-        )
+            raise UserError(
+                f"{self.directory / str(step)}: this checkpoint cannot be restored ({_one_line(error)}): was it "
+                "written by another experiment, or damaged? Choose another --run_dir, or delete this checkpoint to go "
+                "on from an older one"
+            ) from None
 
     def _check_form(self, step: int, abstract: Any) -> None:
         """Raises `ValueError` where arrays or their types and shapes differ from what was saved.
@@ -200,20 +195,15 @@ class Checkpoints:
         try:
             self._write(self._manager.close)
         finally:
-            if self._failed:
-                time.sleep(AFTERMATH_SECONDS)
-                gc.collect()
-            _Quiet.leave()
+            if not self._failed:
+                _Quiet.leave()
 
     def _write(self, action: Callable[[], object]) -> None:
         """Does what may fail to write. Raises `UserError` where it does."""
         try:
             action()
-            return
         except Exception as error:
-            failure = self._failure(error)
-        # Raised out here, without what came before: that would keep alive what `close` waits for.
-        raise failure
+            raise self._failure(error) from None
 
     def _failure(self, error: Exception) -> UserError:
         self._failed = True
@@ -231,7 +221,8 @@ class _Quiet:
     """Keeps Orbax silent while any directory of checkpoints is open.
 
     It narrates every save; and where one fails, its coroutines and threads say so in hundreds of lines beside the one
-    error that is raised. Loggers, warnings and the hook of the process are as before when the last directory is closed.
+    error that is raised. Loggers, warnings and the hook of the process are as before when the last directory is closed;
+    after a failure they stay, since what was under way beside it may end at any time, even with the process.
     """
 
     LOGGERS = ("absl", "asyncio")
