@@ -168,32 +168,59 @@ class Parallel:
 
     def _to_inner(self, tree: Any) -> Any:
         """A global tree, replicated or of members, in the form that a compiled step takes."""
-        return tree if self.kind == "shard_map" else jax.tree.map(self._stack, tree)
+        if self.kind == "shard_map":
+            return tree
+        return self._by_blocks(_stack, tree, lambda shape: ((self.num_devices, *shape[1:]), self.by_member))
 
     def _to_global(self, tree: Any, members: bool = False) -> Any:
         """The inverse of `_to_inner`: a tree of a compiled step as global arrays."""
         if self.kind == "shard_map":
             return tree
-        return jax.tree.map(lambda leaf: self._unstack(leaf, members), tree)
-
-    def _stack(self, leaf: Array) -> Array:
-        """Global array to [devices, ...]: what each device holds becomes its slice, without moving data."""
-        blocks = [shard.data[None] for shard in leaf.addressable_shards]
-        shape = (self.num_devices, *blocks[0].shape[1:])
-        return jax.make_array_from_single_device_arrays(shape, self.by_member, blocks)
-
-    def _unstack(self, leaf: Array, members: bool) -> Array:
-        """[devices, ...] to a global array without that axis."""
-        blocks = [shard.data[0] for shard in leaf.addressable_shards]
         if not members:
-            return jax.make_array_from_single_device_arrays(blocks[0].shape, self.replicated, blocks)
-        shape = (self.num_devices * blocks[0].shape[0], *blocks[0].shape[1:])
-        return jax.make_array_from_single_device_arrays(shape, self.by_member, blocks)
+            return self._by_blocks(_unstack, tree, lambda shape: (shape, self.replicated))
+        return self._by_blocks(
+            _unstack, tree, lambda shape: ((self.num_devices * shape[0], *shape[1:]), self.by_member)
+        )
+
+    def _by_blocks(self, change: Callable[[list[Array]], list[Array]], tree: Any, whole: Callable[[Any], Any]) -> Any:
+        """Changes what each device holds of a tree, there, in one program for all leaves.
+
+        Args:
+          change: blocks of all leaves to those of the new ones; compiled.
+          tree: global arrays.
+          whole: shape of a new block -> shape and sharding of the array that all devices hold together.
+        """
+        leaves, structure = jax.tree.flatten(tree)
+        by_device = zip(*(leaf.addressable_shards for leaf in leaves), strict=True)
+        changed = [change([shard.data for shard in shards]) for shards in by_device]
+        new = [
+            jax.make_array_from_single_device_arrays(*whole(blocks[0].shape), list(blocks))
+            for blocks in zip(*changed, strict=True)
+        ]
+        return jax.tree.unflatten(structure, new)
+
+
+@jax.jit
+def _stack(blocks: list[Array]) -> list[Array]:
+    """Blocks as slices [1, ...] of arrays that begin with an axis of devices."""
+    return [block[None] for block in blocks]
+
+
+@jax.jit
+def _unstack(blocks: list[Array]) -> list[Array]:
+    """The inverse of `_stack`."""
+    return [block[0] for block in blocks]
+
+
+@jax.jit
+def _copy(tree: Any) -> Any:
+    return jax.tree.map(jnp.copy, tree)
 
 
 def _place(leaf: Any, sharding: NamedSharding) -> Array:
     """A leaf that every process holds whole, as a global array of which each places its own devices' part."""
-    return jax.make_array_from_callback(np.shape(leaf), sharding, lambda index: leaf[index])
+    host = jax.device_get(leaf)
+    return jax.make_array_from_callback(np.shape(host), sharding, lambda index: host[index])
 
 
 class Step:
@@ -256,7 +283,8 @@ class Running:
 
     def snapshot(self) -> tuple[Any, Any]:
         """Copies of state and members, which the next step leaves alone."""
-        return jax.tree.map(jnp.copy, (self.state, self.members))
+        whole = self.state, self.members
+        return _copy(whole) if self._parallel.kind == "shard_map" else whole  # pmap's inner form was just copied
 
     def metrics(self) -> Any:
         """The metrics of the last step as host arrays; waits for it."""
