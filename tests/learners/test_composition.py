@@ -6,6 +6,7 @@ All parts of the catalogue take part, so a new one joins by being there.
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any
 
 import jax
@@ -122,7 +123,7 @@ def _key(seed: int) -> Any:
 
 
 def _assert_equal(outcome: Any, expected: Any, network: Network) -> None:
-    predictions, cells = outcome
+    predictions, cells = jax.device_get(outcome)
     np.testing.assert_allclose(predictions[:, 0], expected, rtol=1e-5, atol=1e-5)
     for layer, cell in zip(network.layers, cells, strict=True):
         twin_cell = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1)[None], *layer.states)
@@ -142,7 +143,8 @@ def test_every_pair_equals_its_plain_twin_and_meta_trains(choice):
     if isinstance(meta_optimizer, ES):  # it knows only what perturbed meta-parameters come to
         outcome = _live(learner, params, *lifetime)
     twice, _ = _meta_step(learner, meta_optimizer, once, _key(1), *lifetime)
-    for before, after in [(params, once), (once, twice)]:
+    steps = jax.device_get([params, once, twice])
+    for before, after in itertools.pairwise(steps):
         moved = jax.tree.map(lambda old, new: np.linalg.norm(new - old), before, after)
         assert 0 < sum(jax.tree.leaves(moved)) < np.inf
 

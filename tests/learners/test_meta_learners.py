@@ -143,8 +143,8 @@ def _meta_train(learner: Learner) -> tuple[Any, Any]:
 
 @every_learner
 def test_backprop_through_20_examples_meta_trains_every_parameter(learner):
-    gradients, losses = _meta_train(learner)
+    gradients, losses = jax.device_get(_meta_train(learner))
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
-        assert jnp.isfinite(leaf).all(), path
+        assert np.isfinite(leaf).all(), path
         assert leaf[0].any(), path
     assert losses[-1] < losses[0] - 0.1

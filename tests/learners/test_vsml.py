@@ -170,7 +170,7 @@ def _run(learner: VSML, params: Any, state: Any, x: Any, y: Any) -> tuple[Any, A
 def test_equals_the_plain_twin(choice):
     learner = _learner(choice)
     params, state, x, y = _lifetime(learner, choice["batch"])
-    after, predictions = _run(learner, params, state, x, y)
+    after, predictions = jax.device_get(_run(learner, params, state, x, y))
     expected, streams = plain_lifetime(learner, params, state, x, y)
     np.testing.assert_allclose(predictions, expected, rtol=1e-5, atol=1e-5)
     for cell, twin_cell in zip(after["cells"], cells_of(streams, (4, *learner.hidden, 3)), strict=True):

@@ -182,7 +182,9 @@ class Parallel:
             _unstack, tree, lambda shape: ((self.num_devices * shape[0], *shape[1:]), self.by_member)
         )
 
-    def _by_blocks(self, change: Callable[[list[Array]], list[Array]], tree: Any, whole: Callable[[Any], Any]) -> Any:
+    def _by_blocks(
+        self, change: Callable[[list[Array]], list[Array]], tree: Any, whole: Callable[[Any], tuple[Any, Any]]
+    ) -> Any:
         """Changes what each device holds of a tree, there, in one program for all leaves.
 
         Args:

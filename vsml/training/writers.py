@@ -17,12 +17,10 @@ import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from tensorboardX import summary as summaries
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import api_pb2, event_pb2, plugin_hparams_pb2, summary_pb2
@@ -33,6 +31,9 @@ from vsml.evaluation.summary import Summary as Evaluated
 from vsml.metrics import of_the_objective, title
 from vsml.runs.files import without_non_finite, write_whole, writing
 from vsml.runs.results import read_metrics
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 HPARAMS_PLUGIN = "hparams"
 META_TRAIN, META_TEST = "meta_train", "meta_test"
@@ -263,6 +264,8 @@ def is_number(value: Any) -> bool:
 
 def _learning_curves(curves: Mapping[str, np.ndarray], title: str, measure: Measure) -> Figure:
     """Values against the steps of a lifetime, smoothed over a twentieth of it."""
+    from matplotlib.figure import Figure  # here, since it takes a third of a second
+
     figure = Figure(figsize=(5, 3), dpi=100)
     axes = figure.add_axes((0.14, 0.16, 0.83, 0.75))  # fixed: finding a layout takes longer than drawing
     for name, curve in curves.items():
@@ -278,6 +281,8 @@ def _learning_curves(curves: Mapping[str, np.ndarray], title: str, measure: Meas
 
 
 def _image(tag: str, figure: Figure) -> Summary:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return summaries.image(tag, np.asarray(canvas.buffer_rgba())[..., :3].copy(), dataformats="HWC")
