@@ -25,8 +25,9 @@ def test_the_plain_twin(differentiates: bool):
     cell = LSTM(size=3, gate_offset=1.0) if differentiates else GRU(size=3)
     learner = VSML(cell, hidden=(50,), message_size=3, reduction="sqrt", feedback="backward_pass", feed_label=True)
     spec, rng = TaskSpec((90,), 10, length=2), np.random.default_rng(0)
-    params = learner.init(jax.random.key(0), spec)
-    state = learner.initial_state(params, jax.random.key(1), spec)
+    # Draws of this generator compile in a tenth of the time that the default one's take.
+    params = learner.init(jax.random.key(0, impl="rbg"), spec)
+    state = learner.initial_state(params, jax.random.key(1, impl="rbg"), spec)
     x = rng.standard_normal((2, 1, 90)).astype(np.float32)
     y = np.eye(10, dtype=np.float32)[rng.integers(0, 10, (2, 1))]
     program = jax.jit(lambda *lifetime: live(learner, *lifetime).outputs).lower(params, state, x, y)

@@ -52,7 +52,7 @@ def until_logged(process: subprocess.Popen[str], directory: Path, steps: int) ->
     end = time.monotonic() + 100
     while process.poll() is None and len(metrics(directory)) < steps:
         assert time.monotonic() < end, "the run does not get on"
-        time.sleep(0.002)
+        time.sleep(0.01)
 
 
 def stopped(
