@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from contextlib import closing
 from pathlib import Path
@@ -21,6 +22,13 @@ pytestmark = [
     # Said by JAX's own reader of traces under Python 3.12; as an error it would end the process.
     pytest.mark.filterwarnings("ignore:builtin type event_stats:DeprecationWarning"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_compiled() -> None:
+    """Every trace describes all programs that are alive, those of other tests too."""
+    jax.clear_caches()
+    gc.collect()
 
 
 def sessions(directory: Path) -> dict[str, list[str]]:
