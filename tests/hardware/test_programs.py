@@ -12,6 +12,7 @@ import pytest
 from vsml.hardware import (
     compiler_options,
     devices_are_cores,
+    keep_compiled,
     kind,
     lifetimes_at_once,
     one_device_per_core,
@@ -35,6 +36,18 @@ def test_the_number_of_devices_that_the_user_chose_is_kept(monkeypatch: pytest.M
     monkeypatch.delenv("XLA_FLAGS")
     one_device_per_core()
     assert asked == [("jax_num_cpu_devices", len(os.sched_getaffinity(0)))]
+
+
+def test_compiled_programs_are_kept_nowhere_where_the_user_says_so(monkeypatch: pytest.MonkeyPatch):
+    asked: list[tuple[str, object]] = []
+    config = SimpleNamespace(update=lambda name, value: asked.append((name, value)))
+    monkeypatch.setattr(programs, "jax", SimpleNamespace(config=config))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+    keep_compiled()
+    assert "jax_compilation_cache_dir" not in dict(asked)
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    keep_compiled()
+    assert "jax_compilation_cache_dir" in dict(asked)
 
 
 def test_options_that_this_compiler_does_not_know_are_left_out(monkeypatch: pytest.MonkeyPatch):

@@ -69,6 +69,7 @@ def test_equals_evosax_by_hand(name, lifetimes):
     def gradient(params: Any, state: Any, key: Any) -> Any:
         return estimator.gradient(params, state, Population(key, jax.random.split(key, MEMBERS), MEMBERS), BOWL)
 
+    value = jax.jit(lambda candidate, task: BOWL.loss(candidate, task)[0])
     for step in range(STEPS):
         update, state, metrics = gradient(params, state, _keys(step))
         params = jax.tree.map(lambda p, g: p - g, params, update)
@@ -76,8 +77,8 @@ def test_equals_evosax_by_hand(name, lifetimes):
         ask_key, tell_key, lifetime_key = jax.random.split(_keys(step), 3)
         candidates, search = strategy.ask(ask_key, search, settings)
         tasks = jax.random.split(lifetime_key, lifetimes)
-        each = [jax.tree.map(lambda leaf, i=i: leaf[i], candidates) for i in range(MEMBERS)]
-        losses = jnp.array([np.mean([BOWL.loss(candidate, task)[0] for task in tasks]) for candidate in each])
+        each = [jax.tree.map(lambda leaf, i=i: np.asarray(leaf)[i], candidates) for i in range(MEMBERS)]
+        losses = jnp.array([np.mean([value(candidate, task) for task in tasks]) for candidate in each])
         search, _ = strategy.tell(tell_key, candidates, losses, search, settings)
         np.testing.assert_allclose(metrics["loss"], losses.mean(), rtol=1e-4)
         for one, other in zip(jax.tree.leaves(params), jax.tree.leaves(strategy.get_mean(search)), strict=True):
