@@ -6,40 +6,45 @@ import gc
 import importlib.util
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-# Little here runs for long: most of the time is compiling, and these make that two to three times faster.
-_COMPILE_QUICKLY = {"xla_cpu_use_fusion_emitters": "false", "xla_cpu_parallel_codegen_split_count": "1"}
-_AS_USERS_DO = {"xla_cpu_use_fusion_emitters": True, "xla_cpu_parallel_codegen_split_count": 32}
+# Little here runs for long: most of the time is compiling, and the first value of each makes that two to three times
+# faster than the second, which is XLA's own.
+_QUICK_AND_USUAL: dict[str, tuple[Any, Any]] = {
+    "xla_cpu_use_fusion_emitters": (False, True),
+    "xla_cpu_parallel_codegen_split_count": (1, 32),
+}
 _NO_OPTIMISATIONS = "JAX_DISABLE_MOST_OPTIMIZATIONS"
 
 
-def _known(options: dict[str, Any]) -> dict[str, Any]:
-    """Those that this XLA knows: an unknown one in XLA_FLAGS ends the process."""
+def _known_to_xla(names: Iterable[str]) -> list[str]:
+    """An unknown name in XLA_FLAGS ends the process."""
     found = importlib.util.find_spec("jaxlib")
     library = Path(found.origin or "").parent / "libjax_common.so" if found else Path()
     if not library.is_file():
-        return {}
+        return []
     with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return {name: value for name, value in options.items() if content.find(name.encode() + b"\0") >= 0}
+        return [name for name in names if content.find(name.encode() + b"\0") >= 0]
 
 
-def _flags(options: dict[str, str]) -> str:
-    return " ".join(f"--{name}={value}" for name, value in options.items())
+def _flags(options: dict[str, Any]) -> str:
+    return " ".join(f"--{name}={str(value).lower()}" for name, value in options.items())
 
 
 # A collective that hangs aborts the test instead of the whole suite's time limit; a busy machine needs some patience.
 # Set before jax is imported and inherited by the processes that tests start.
 _PATIENCE = {
-    "xla_cpu_collective_call_warn_stuck_timeout_seconds": "10",
-    "xla_cpu_collective_call_terminate_timeout_seconds": "30",
+    "xla_cpu_collective_call_warn_stuck_timeout_seconds": 10,
+    "xla_cpu_collective_call_terminate_timeout_seconds": 30,
 }
+_KNOWN = _known_to_xla(_QUICK_AND_USUAL)
+_QUICK, _USUAL = ({name: _QUICK_AND_USUAL[name][i] for name in _KNOWN} for i in (0, 1))
 _USERS_FLAGS = f"{os.environ.get('XLA_FLAGS', '')} {_flags(_PATIENCE)}".strip()
-os.environ["XLA_FLAGS"] = f"{_USERS_FLAGS} {_flags(_known(_COMPILE_QUICKLY))}".strip()
+os.environ["XLA_FLAGS"] = f"{_USERS_FLAGS} {_flags(_QUICK)}".strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = ""  # nothing is kept from other days; see `compiled`
@@ -96,10 +101,10 @@ def optimised(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv(_NO_OPTIMISATIONS)
     monkeypatch.setenv("XLA_FLAGS", _USERS_FLAGS)
     jax.config.update("jax_disable_most_optimizations", False)
-    compile_lowered, as_users_do = jax.stages.Lowered.compile, _known(_AS_USERS_DO)
+    compile_lowered = jax.stages.Lowered.compile
 
     def compile_as_users_do(self: jax.stages.Lowered, compiler_options: dict[str, Any] | None = None) -> Any:
-        return compile_lowered(self, {**as_users_do, **(compiler_options or {})})
+        return compile_lowered(self, {**_USUAL, **(compiler_options or {})})
 
     monkeypatch.setattr(jax.stages.Lowered, "compile", compile_as_users_do)
     yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,21 @@ def tiny(point: Point) -> configs.Config:
     return configs.load(point.recipe, [*point.overrides, *TINY, *noise_for_data(point.recipe), "EVALUATORS=[]"])
 
 
-@functools.cache
-def every_experiment() -> list[Any]:
-    """The configs of all points, each once, although most sweeps have the recipe itself among their points."""
+def experiments(of_file: Callable[[list[Point]], list[Point]]) -> dict[str, Any]:
+    """The configs of points, by what they train: most sweeps have the recipe itself among their points."""
     found = {}
     for file in SWEEPS:
-        for point in points(file):
+        for point in of_file(points(file)):
             config = tiny(point)
-            found.setdefault(json.dumps(config.json["train"]), (config, f"{Path(file).stem}-{point.name}"))
-    return [pytest.param(config, id=name) for config, name in found.values()]
+            found.setdefault(
+                json.dumps(config.json["train"]), pytest.param(config, id=f"{Path(file).stem}-{point.name}")
+            )
+    return found
+
+
+EVERY = experiments(lambda points: points)
+LAST = experiments(lambda points: points[-1:])
+"""One of each sweep."""
 
 
 def test_there_is_one_for_every_axis():
@@ -64,7 +71,7 @@ def test_its_header_says_what_one_wants_to_know(file: str):
     assert {point.labels["seed"] for point in sweep.load(file).points} == {"0", "1", "2"}
 
 
-@pytest.mark.parametrize("config", every_experiment())
+@pytest.mark.parametrize("config", [config for trained, config in EVERY.items() if trained not in LAST])
 def test_its_points_can_be_traced(config: configs.Config):
     experiment = config.build()
     check_meta_parameters(experiment)
@@ -74,19 +81,20 @@ def test_its_points_can_be_traced(config: configs.Config):
     assert all(leaf.shape[0] == 2 for leaf in jax.tree.leaves(told))
 
 
-@pytest.mark.parametrize("file", SWEEPS)
-def test_its_last_point_takes_two_meta_steps(file: str):
-    assert_two_meta_steps(tiny(points(file)[-1]))
+@pytest.mark.parametrize("config", LAST.values())
+def test_its_last_point_takes_two_meta_steps(config: configs.Config):
+    assert_two_meta_steps(config)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", every_experiment())
+@pytest.mark.parametrize("config", EVERY.values())
 def test_its_points_take_two_meta_steps(config: configs.Config):
     assert_two_meta_steps(config)
 
 
 def assert_two_meta_steps(config: configs.Config) -> None:
     experiment = config.build()
+    check_meta_parameters(experiment)
     state, estimator, told = jax.device_get(jax.jit(functools.partial(two_meta_steps, experiment))(experiment.load()))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.params, estimator)))
     assert (state.step, state.skipped) == (2, 0)

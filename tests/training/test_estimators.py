@@ -60,6 +60,11 @@ def _experiment(estimator: MetaOptimizer) -> Experiment:
     return Experiment(Leaky(), tasks, OnlineMean(), estimator, optax.sgd(rate), STEPS, POPULATION)
 
 
+@jax.jit
+def _copied(tree: Any) -> Any:
+    return jax.tree.map(jnp.copy, tree)
+
+
 class Run:
     """Meta-steps of one experiment on some devices."""
 
@@ -73,7 +78,7 @@ class Run:
 
     def go(self, whole: Any, steps: int) -> tuple[Any, list[float]]:
         """State and members afterwards, and the loss of every step; what comes in stays usable."""
-        state, members = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))(whole)
+        state, members = _copied(whole)
         running = self.step.start(state, members, ((),))
         losses = []
         for _ in range(steps):

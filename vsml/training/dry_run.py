@@ -62,14 +62,13 @@ def check_meta_parameters(experiment: Experiment) -> None:
 
 def check_evaluators(experiment: Experiment) -> None:
     """Raises `UserError` where an evaluator cannot run, or its tasks need meta-parameters of other shapes."""
-    trained = experiment.learner.params_shapes(experiment.spec)
     for evaluator in experiment.evaluators:
         evaluator.check()
         tasks = getattr(evaluator, "tasks", None)
         if not isinstance(tasks, TaskDistribution):
             continue
         try:
-            fits = experiment.learner.params_shapes(tasks.spec) == trained
+            fits = experiment.learner.params_shapes(tasks.spec) == experiment.learner.params_shapes(experiment.spec)
         except UserError as error:
             raise UserError(f"evaluator {evaluator.name}: {error}") from None
         if not fits:

@@ -176,11 +176,11 @@ class Parallel:
         """The inverse of `_to_inner`: a tree of a compiled step as global arrays."""
         if self.kind == "shard_map":
             return tree
-        if not members:
-            return self._by_blocks(_unstack, tree, lambda shape: (shape, self.replicated))
-        return self._by_blocks(
-            _unstack, tree, lambda shape: ((self.num_devices * shape[0], *shape[1:]), self.by_member)
-        )
+
+        def whole(shape: tuple[int, ...]) -> tuple[tuple[int, ...], NamedSharding]:
+            return ((self.num_devices * shape[0], *shape[1:]), self.by_member) if members else (shape, self.replicated)
+
+        return self._by_blocks(_unstack, tree, whole)
 
     def _by_blocks(
         self, change: Callable[[list[Array]], list[Array]], tree: Any, whole: Callable[[Any], tuple[Any, Any]]
