@@ -12,7 +12,7 @@ from vsml.cli import main
 pytestmark = pytest.mark.usefixtures("optimised")
 
 SMALL = [
-    "STEPS=200",
+    "STEPS=150",
     "POPULATION=16",
     "LENGTH=30",
     "optax.cosine_decay_schedule.init_value=0.02",
@@ -35,7 +35,7 @@ def test_a_small_learner_beats_gradient_descent_on_unseen_images(tmp_path):
     assert main(["train", "recipes/quickstart.gin", *SMALL, "--run_dir", str(tmp_path / "run")]) == 0
     outcome = evaluations(tmp_path / "run")["digits_plain"]
     learned = outcome["cumulative_accuracy"]["mean"]
-    # Seeds 0 and 1 gave .869 and .870, the oracles .760 and .779, guessing .333.
+    # Seeds 0, 1 and 2 gave .855, .864 and .848, the oracles .760 and .779, guessing .333.
     assert learned > 0.82
     assert learned > max(best["cumulative_accuracy"]["mean"] for best in outcome["baselines"].values())
 
