@@ -28,8 +28,8 @@ TINY = (
     "LENGTH=5",
     "POPULATION=4",
     "cells.LSTM.size=4",
-    "projected/tasks.Classification.length=10",
-    "plain/tasks.Classification.length=10",
+    "projected/tasks.HeldOut.length=10",
+    "plain/tasks.HeldOut.length=10",
     "evaluators.OnlineAccuracy.lifetimes=4",
     "evaluators.OnlineAccuracy.baselines=None",
 )

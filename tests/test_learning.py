@@ -20,8 +20,8 @@ SMALL = [
     "transforms.ClassSubset.num_classes=3",
     "tasks.Classification.transforms="
     "[@transforms.Standardise(),@transforms.Resize(),@transforms.ClassSubset(),@transforms.LabelPermutation()]",
-    "plain/tasks.Classification.transforms=[@transforms.Standardise(),@transforms.Resize(),@transforms.ClassSubset()]",
-    "plain/tasks.Classification.length=60",
+    "plain/tasks.HeldOut.transforms=[@transforms.Standardise(),@transforms.Resize(),@transforms.ClassSubset()]",
+    "plain/tasks.HeldOut.length=60",
     "EVALUATORS=[@plain/evaluators.OnlineAccuracy()]",
 ]
 """Three random classes of the digits at 4x4: 48 sub-RNNs learn to learn in seconds."""

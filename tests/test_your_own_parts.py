@@ -31,7 +31,7 @@ from vsml.training.writers import read_metrics
 PAGE = Path(__file__).parents[1] / "docs" / "your_own_parts.md"
 LINES = 60
 """What the documentation may take to show a part."""
-TINY_TASKS = ("plain/tasks.Classification.length=10", "evaluators.Speed.lifetimes=4", "train.evaluate_every=2")
+TINY_TASKS = ("plain/tasks.HeldOut.length=10", "evaluators.Speed.lifetimes=4", "train.evaluate_every=2")
 SWEEP = """\
 include "recipes/quickstart.gin"
 include "speed.gin"
@@ -218,7 +218,7 @@ def test_gradient_descent_learns_a_sinusoid(files: Path, monkeypatch: pytest.Mon
 def test_an_evaluator_that_does_not_fit_the_learner_is_one_line(files: Path, capfd: pytest.CaptureFixture[str]):
     """A learner that reads rewards cannot be tested on digits, which shows before anything is trained."""
     arguments = ["recipes/quickstart.gin", "bandit.gin", "EVALUATORS=[@plain/evaluators.OnlineAccuracy()]", "LENGTH=6"]
-    arguments += ["plain/evaluators.OnlineAccuracy.name=digits", "plain/tasks.Classification.length=10"]
+    arguments += ["plain/evaluators.OnlineAccuracy.name=digits", "plain/tasks.HeldOut.length=10"]
     for more in ((), ("--dry_run",)):
         outcome = call(capfd, "train", *arguments, *more, "--run_dir", files / "run")
         assert outcome.code == 2

@@ -133,6 +133,9 @@ def _flags(verb: str) -> flags.FlagValues:
         flags.DEFINE_string("checkpoint", "newest", "newest, best, or a number of meta-steps", flag_values=values)
     if verb == "eval":
         flags.DEFINE_string(
+            "on", None, "other tasks, such as tasks/wine.gin: evaluators follow them", flag_values=values
+        )
+        flags.DEFINE_string(
             "out", None, "where the outcome goes (RUN_DIR, or evaluations/ in it; FILE.evaluations)", flag_values=values
         )
     flags.DEFINE_bool("help", False, "show this help", short_name="h", flag_values=values)
@@ -196,11 +199,16 @@ def _eval(arguments: Arguments) -> int:
         raise UserError("eval needs the directory of a run, such as `vsml eval runs/quickstart`, or an exported file")
     one_device_per_core()
     keep_compiled()
+    from vsml.config import macros_set_by
     from vsml.training.meta_test import meta_test
 
     out = arguments.flags["out"].value
     source, checkpoint = Path(arguments.words[0]), _checkpoint(arguments)
-    print(show(meta_test(source, _overrides(arguments), checkpoint, Path(out) if out else None)))
+    on = arguments.flags["on"].value
+    if on and "TASKS" not in macros_set_by([on]):
+        raise UserError(f"--on {on}: this sets no TASKS: give a file such as tasks/wine.gin")
+    overrides = [*([on] if on else []), *_overrides(arguments)]
+    print(show(meta_test(source, overrides, checkpoint, Path(out) if out else None)))
     return 0
 
 

@@ -18,7 +18,7 @@ from vsml.training.writers import read_metrics
 
 TINY = ("STEPS=2", "POPULATION=2", "LENGTH=4", "cells.LSTM.size=4", "EVALUATORS=[@plain/evaluators.OnlineAccuracy()]")
 SHORT = (
-    "plain/tasks.Classification.length=4",
+    "plain/tasks.HeldOut.length=4",
     "evaluators.OnlineAccuracy.lifetimes=2",
     "evaluators.OnlineAccuracy.baselines=None",
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vsml.errors import UserError
-from vsml.tasks.sources.split import Split
+from vsml.tasks.split import Split
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,46 @@ def test_an_end_outside_is_an_error(text):
 @pytest.mark.parametrize("text", ["all", "all[:8000]", "all[-5:]", "all[1:-1]"])
 def test_a_split_prints_as_it_was_written(text):
     assert str(Split.parse(text, ("all",))) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("train", "test"),
+        ("train[:8000]", "test"),
+        ("test", "train"),
+        ("test[:8000]", "test[8000:]"),
+        ("test[8000:]", "test[:8000]"),
+        ("all[-20:]", "all[:-20]"),
+        ("background", "evaluation"),
+        ("background_small1[:40]", "background_small1[40:]"),
+    ],
+)
+def test_what_is_held_out_has_no_example_of_meta_training(text, expected):
+    split = Split.parse(text)
+    assert str(split.held_out()) == expected
+    assert not split.overlaps(split.held_out())
+    assert not split.held_out().overlaps(split)
+
+
+@pytest.mark.parametrize("text", ["all", "test[10:20]", "background_small1"])
+def test_where_no_one_part_is_left_nothing_is_held_out(text):
+    with pytest.raises(UserError, match=r"leaves no one part to hold out: meta-train on train, or on a slice"):
+        Split.parse(text).held_out()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "overlap"),
+    [
+        ("train", "test", False),
+        ("train", "all[:3]", True),
+        ("train[:5]", "train", True),
+        ("train[:5]", "train[5:]", False),
+        ("train[:5]", "train[4:]", True),
+        ("train[-5:]", "train[:-5]", False),
+        ("train[-5:]", "train[:3]", True),  # nobody knows without the size
+    ],
+)
+def test_whether_two_splits_may_share_an_example(one, other, overlap):
+    assert Split.parse(one).overlaps(Split.parse(other)) is overlap
+    assert Split.parse(other).overlaps(Split.parse(one)) is overlap

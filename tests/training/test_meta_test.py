@@ -15,7 +15,7 @@ from vsml.training.meta_test import LONGEST_LABEL, _label
 
 pytestmark = pytest.mark.usefixtures("compiled")
 
-PLAIN = "plain/tasks.Classification.length"
+PLAIN = "plain/tasks.HeldOut.length"
 PLAIN_ONLY = "EVALUATORS=[@plain/evaluators.OnlineAccuracy()]"
 
 
@@ -54,7 +54,7 @@ def test_overrides_are_kept_apart(run: Path, capfd):
     outcome = call(capfd, "eval", run, f"{PLAIN}=20", "evaluators.OnlineAccuracy.lifetimes=3")
     assert outcome.code == 0
     assert {path: path.read_bytes() for path in before} == before
-    label = run / "evaluations" / "plain_tasks.Classification.length=20+evaluators.OnlineAccuracy.lifetimes=3+step4"
+    label = run / "evaluations" / "plain_tasks.HeldOut.length=20+evaluators.OnlineAccuracy.lifetimes=3+step4"
     content = summary(label)
     assert {name: (e["examples"], e["lifetimes"]) for name, e in content["evaluations"].items()} == {
         "digits_projected": (10, 3),
@@ -67,7 +67,7 @@ def test_overrides_are_kept_apart(run: Path, capfd):
 def test_a_longer_lifetime_starts_with_the_shorter_one(run: Path, capfd):
     """Nothing but the length is changed: the first predictions stay what they were."""
     assert call(capfd, "eval", run, f"{PLAIN}=15").code == 0
-    label = run / "evaluations" / "plain_tasks.Classification.length=15+step4"
+    label = run / "evaluations" / "plain_tasks.HeldOut.length=15+step4"
     with (
         np.load(run / "evaluations" / "digits_plain.npz") as short,
         np.load(label / "evaluations" / "digits_plain.npz") as long,
@@ -152,7 +152,7 @@ def test_meta_parameters_that_do_not_fit_are_refused(run: Path, capfd):
 def test_tasks_of_an_evaluator_that_need_other_meta_parameters_are_named(tmp_path: Path, capfd):
     """Those of a Meta RNN depend on the number of inputs."""
     train(tmp_path / "run", "learners/meta_rnn.gin", "STEPS=1", PLAIN_ONLY)
-    smaller = ("plain/tasks.Classification.transforms=[@transforms.Resize()]", "transforms.Resize.shape=[4,4]")
+    smaller = ("plain/tasks.HeldOut.transforms=[@transforms.Resize()]", "transforms.Resize.shape=[4,4]")
     message = one_line(call(capfd, "eval", tmp_path / "run", *smaller))
     assert "do not fit the learner on the tasks of the evaluator digits_plain (params." in message
 
@@ -192,7 +192,15 @@ def test_neither_the_data_of_meta_training_nor_its_state_is_read(tmp_path: Path,
         *("sources.NpzFiles.images=mine.npz", "sources.NpzFiles.images_key=x", "sources.NpzFiles.labels_key=y"),
     )
     run = tmp_path / "run"
-    train(run, *source, "plain/tasks.Classification.source=@sources.Digits", PLAIN_ONLY, "STEPS=1")
+    train(
+        run,
+        *source,
+        "plain/tasks.HeldOut.tasks=@plain/tasks.Classification",
+        "plain/tasks.Classification.source=@plain/sources.Digits",
+        "plain/sources.Digits.split=train",
+        PLAIN_ONLY,
+        "STEPS=1",
+    )
     before = summary(run)
     assert before["num_learned_variables"] == 4 * 4 * 10 * 8
     (tmp_path / "mine.npz").unlink()
@@ -201,6 +209,62 @@ def test_neither_the_data_of_meta_training_nor_its_state_is_read(tmp_path: Path,
     outcome = call(capfd, "eval", run)
     assert outcome.code == 0, outcome.err
     assert without_memory(summary(run)) == without_memory(before)
+
+
+def wines(directory: Path, rows: int = 40) -> str:
+    """Writes a table of two classes. Returns how a source names it."""
+    lines = [f"{i % 7},{i % 5},{'ab'[i % 2]}" for i in range(rows)]
+    (directory / "my wines.csv").write_text("\n".join(["p,q,kind", *lines]))
+    return f"sources.CsvFile.path='{directory}/my wines.csv'"
+
+
+@pytest.mark.parametrize("on", [("--on", "tasks/csv.gin"), ("tasks/csv.gin",)])
+def test_data_of_ones_own_is_what_is_evaluated(run: Path, capfd, tmp_path: Path, on: tuple[str, ...]):
+    outcome = call(capfd, "eval", run, *on, wines(tmp_path), "--out", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    evaluations = summary(tmp_path / "out")["evaluations"]
+    assert list(evaluations) == ["my_wines_projected", "my_wines_plain"]
+    told = evaluations["my_wines_plain"]
+    assert (told["data"], told["relation"]) == ("my_wines, split test", "transfer")
+    assert told["different_examples"] == 20
+
+
+def test_a_run_with_tests_of_its_own_is_evaluated_on_other_data_as_well(run: Path, capfd, tmp_path: Path):
+    """Its evaluators do not follow the tasks: those of evaluators/held_out.gin take their place."""
+    config = run / "config.gin"
+    follows, fixed = "tasks.HeldOut.tasks = %TASKS", "tasks.HeldOut.tasks = @digits/tasks.Classification()"
+    assert follows in config.read_text()
+    digits = "digits/tasks.Classification.source = @sources.Digits()\n"
+    config.write_text(config.read_text().replace(follows, fixed) + digits)
+    few = ("evaluators.OnlineAccuracy.baselines=None", "TEST_LENGTH=6", "--out", tmp_path / "out")
+    assert call(capfd, "eval", run, "tasks/wine.gin", *few).code == 0
+    assert set(summary(tmp_path / "out")["evaluations"]) == {"wine_projected", "wine_plain"}
+
+
+def test_repeated_examples_are_told(run: Path, capfd, tmp_path: Path):
+    longer = (f"{PLAIN}=45", PLAIN_ONLY, "evaluators.OnlineAccuracy.baselines=None", "--out", tmp_path / "out")
+    outcome = call(capfd, "eval", run, "tasks/csv.gin", wines(tmp_path), *longer)
+    assert outcome.code == 0, outcome.err
+    assert "my_wines_plain: lifetimes of 45 examples meet 20 different ones, each 2.2 times" in outcome.err
+    assert "45 examples (20 different ones)" in outcome.out
+
+
+@pytest.mark.parametrize("word", ["LENGTH=20", "SEED=3", "STEPS=9", "tasks.Classification.num_tasks=3"])
+def test_an_override_that_no_evaluator_uses_is_refused(run: Path, capfd, word: str):
+    message = one_line(call(capfd, "eval", run, word))
+    assert message.startswith(f"{word}: no evaluator uses it: it would change meta-training alone; leave it out")
+    message = one_line(call(capfd, "eval", run, "tasks/wine.gin", word))
+    assert message.startswith(f"{word}: no evaluator uses it")
+    assert not list((run / "evaluations").glob("*/summary.json"))
+
+
+def test_an_override_that_says_what_holds_already_is_taken(run: Path, capfd):
+    assert call(capfd, "eval", run, "evaluators.OnlineAccuracy.lifetimes=4").code == 0
+
+
+def test_what_is_no_tasks_file_is_refused_after_on(run: Path, capfd):
+    message = one_line(call(capfd, "eval", run, "--on", "cells/lstm.gin"))
+    assert message == "--on cells/lstm.gin: this sets no TASKS: give a file such as tasks/wine.gin"
 
 
 SPY = """

@@ -51,12 +51,15 @@ def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def about(summary: Summary) -> str:
-    """What an evaluation is made of: `32 lifetimes of 300 examples, chance 0.100`."""
+    """What an evaluation is made of: `32 lifetimes of 300 examples, chance 0.100, digits, split test, held out`."""
     facts = summary.facts
-    of = f" of {facts.pop('examples')} examples" if "examples" in facts else ""
+    examples, different = facts.pop("examples", None), facts.pop("different_examples", None)
+    of = f" of {examples} examples" if examples else ""
+    of += f" ({different} different ones)" if examples and different and different < examples else ""
+    data = [str(facts.pop(name)) for name in ("data", "relation") if name in facts]
     plain = {title(name): value for name, value in facts.items() if isinstance(value, str | int | float)}
     shown = [f"{name} {number(value) if isinstance(value, float) else value}" for name, value in plain.items()]
-    return ", ".join([f"{summary.content['lifetimes']} lifetimes{of}", *shown])
+    return ", ".join([f"{summary.content['lifetimes']} lifetimes{of}", *shown, *data])
 
 
 def number(value: float, interval: float | None = None) -> str:

@@ -19,7 +19,7 @@ from vsml.config.catalogue import AXES, Field, Part, parts, suggest
 from vsml.config.config import ABSENT, Config, leaves, load
 from vsml.config.fitting import describe, show
 from vsml.config.manual import overview, part_in_full
-from vsml.config.statements import gin_root, recipes
+from vsml.config.statements import gin_root, macros_set_by, recipes
 from vsml.config.sweeps import Axis, Choice, Override, SweepFile, read_sweep
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "gin_root",
     "leaves",
     "load",
+    "macros_set_by",
     "overview",
     "part_in_full",
     "parts",

@@ -154,6 +154,15 @@ def read(recipe: str, overrides: Sequence[str], places: Sequence[str] = ()) -> l
     return statements
 
 
+def macros_set_by(overrides: Sequence[str]) -> set[str]:
+    """The macros that overrides bind. Raises `UserError` for what cannot be read."""
+    found: set[str] = set()
+    for override in overrides:
+        read = _read_file(override, COMMAND_LINE, ()) if is_file(override) else [read_override(override, COMMAND_LINE)]
+        found |= {statement.field for statement in read if isinstance(statement, Binding) and statement.is_macro}
+    return found
+
+
 def is_file(override: str) -> bool:
     """Whether an override names a gin file and is no KEY=VALUE."""
     return override.endswith(".gin") and ("=" not in override or _find(override) is not None)

@@ -17,6 +17,7 @@ from vsml.errors import UserError
 from vsml.evaluation.statistics import statistics
 from vsml.learners.base import Learner
 from vsml.metrics import LOSS, title
+from vsml.tasks.base import TaskDistribution
 from vsml.types import Params
 
 RESERVED = ("lifetimes", "headline", "scores", "curves", "note", "baselines", "label")
@@ -191,6 +192,11 @@ class Evaluator(ABC):
         It has the same name and scores; rivals, which do not depend on V_M, are best left out.
         """
         return self
+
+
+def named_after_data(name: str, tasks: TaskDistribution) -> str:
+    """The name of an evaluator, where `{data}` stands for the data of its tasks."""
+    return name.replace("{data}", tasks.data) if "{data}" in name else name
 
 
 def _statistics(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from vsml.errors import UserError
-from vsml.evaluation.base import Evaluation, Evaluator, Measure
+from vsml.evaluation.base import Evaluation, Evaluator, Measure, named_after_data
 from vsml.evaluation.rollouts import Outcomes, check_sizes, mean_over_steps, measures_of, outcomes_of, run_lifetimes
 from vsml.fields import MAY_CHANGE
 from vsml.learners.base import Learner
@@ -59,7 +59,7 @@ class FrozenAccuracy(Evaluator):
     """Runs lifetimes of classification in which learning stops.
 
     Attributes:
-      name: of the evaluation, in `summary.json`, TensorBoard and file names.
+      name: of the evaluation, in `summary.json`, TensorBoard and file names; `{data}` in it is the name of the data.
       tasks: what each lifetime's task is drawn from.
       learned: n, the steps of a lifetime that are learned from.
       lifetimes: how many; 2 at least, since results are given with their spread.
@@ -75,6 +75,7 @@ class FrozenAccuracy(Evaluator):
     chunk: int | None = field(default=None, metadata=MAY_CHANGE)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", named_after_data(self.name, self.tasks))
         who = "evaluators.FrozenAccuracy"
         check_sizes(who, self.chunk, lifetimes=self.lifetimes)
         if self.learned < 1:

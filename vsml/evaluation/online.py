@@ -14,7 +14,7 @@ from typing import Self
 import jax
 
 from vsml.errors import UserError
-from vsml.evaluation.base import Evaluation, Evaluator, Measure
+from vsml.evaluation.base import Evaluation, Evaluator, Measure, named_after_data
 from vsml.evaluation.rollouts import Outcomes, UnrolledLifetime, check_sizes, measures_of, online_scores, run_lifetimes
 from vsml.fields import MAY_CHANGE
 from vsml.learners.base import Learner
@@ -27,7 +27,7 @@ class Online(Evaluator):
     """Runs lifetimes on tasks of one distribution, all determined by `seed`.
 
     Attributes:
-      name: of the evaluation, in `summary.json`, TensorBoard and file names.
+      name: of the evaluation, in `summary.json`, TensorBoard and file names; `{data}` in it is the name of the data.
       tasks: what each lifetime's task is drawn from.
       lifetimes: how many; 2 at least, since results are given with their spread.
       seed: of tasks and initial states.
@@ -47,6 +47,7 @@ class Online(Evaluator):
     interim_lifetimes: int | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", named_after_data(self.name, self.tasks))
         who = f"evaluators.{type(self).__name__}"
         check_sizes(who, self.chunk, lifetimes=self.lifetimes, interim_lifetimes=self.interim_lifetimes)
 

@@ -33,19 +33,23 @@ A task without labels: which of two arms pays is hidden in the task, and the rew
 from __future__ import annotations
 
 import functools
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 
+from vsml.errors import UserError
+from vsml.tasks.split import Split
 from vsml.types import Array, Key
 
 World = Any
 """What the outputs of a lifetime have changed so far, a pytree; () in a task whose answers depend on the step alone."""
 
 FeedbackKind = Literal["error", "target", "reward"]
+Overlap = Literal["examples", "other split", "nothing"]
 
 
 class Feedback(NamedTuple):
@@ -169,6 +173,45 @@ class Source(ABC):
     True
     """
 
+    @property
+    def data(self) -> str:
+        """The name of the data, without its split: what evaluations are named after."""
+        return snake_case(type(self).__name__)
+
+    def held_out(self) -> Self:
+        """The examples that are kept apart when meta-training uses this source; by default by its field `split`.
+
+        Raises `UserError` where there are none.
+        """
+        if (split := getattr(self, "split", None)) is None:
+            raise UserError(
+                f"sources.{type(self).__name__} knows no held-out part: give the evaluators tasks of their own, or "
+                "define held_out"
+            )
+        try:
+            return replace(self, split=str(Split.parse(split).held_out()))  # pyright: ignore[reportArgumentType, reportCallIssue]
+        except UserError as error:
+            raise UserError(f"sources.{type(self).__name__}: {error}") from None
+
+    def is_held_out_by(self, other: Source) -> bool:
+        """Whether this is what is kept apart when meta-training uses the other one."""
+        try:
+            return self == other.held_out()
+        except UserError:
+            return False
+
+    def overlap(self, other: Source) -> Overlap:
+        """What this source has in common with another: `examples`, only the data set (`other split`), or `nothing`."""
+        if type(self) is not type(other):
+            return "nothing"
+        mine, others = ({f.name: getattr(source, f.name) for f in fields(source)} for source in (self, other))  # pyright: ignore[reportArgumentType]
+        splits = mine.pop("split", None), others.pop("split", None)
+        if mine != others:
+            return "other split" if other.is_held_out_by(self) or self.is_held_out_by(other) else "nothing"
+        if None in splits or Split.parse(str(splits[0])).overlaps(Split.parse(str(splits[1]))):
+            return "examples"
+        return "other split"
+
     def load(self) -> Dataset:
         """The examples, read-only. Raises `UserError` for what is missing or corrupt."""
         return _load_once(self)
@@ -176,6 +219,11 @@ class Source(ABC):
     @abstractmethod
     def read(self) -> Dataset:
         """Reads the examples; `load` calls it once."""
+
+
+def snake_case(name: str) -> str:
+    """`BreastCancer` -> `breast_cancer`, `KMNIST` -> `kmnist`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 @functools.cache
@@ -244,6 +292,33 @@ class TaskDistribution(ABC):
     def share_out(self, population: int) -> tuple[Share, ...]:
         """Who lives on what: everybody on this one."""
         return (Share("", self, population),)
+
+    @property
+    def data(self) -> str:
+        """The name of the data: what evaluations are named after."""
+        return snake_case(type(self).__name__)
+
+    @property
+    def different_examples(self) -> int | None:
+        """How many different examples a lifetime may meet, of the smallest task; None for unlimited or unknown."""
+        return None
+
+    def for_meta_test(
+        self, transforms: tuple[Transform, ...], length: int | None, held_out: bool = True
+    ) -> TaskDistribution:
+        """Tasks of this kind for a meta-test, all of them fresh.
+
+        Args:
+          transforms: in the place of those of meta-training.
+          length: T, where it is free; None as it is.
+          held_out: of `Source.held_out` instead of the examples of meta-training.
+
+        Raises `UserError` where there is nothing held out.
+        """
+        raise UserError(
+            f"tasks.{type(self).__name__} knows no held-out part: give the evaluators tasks of their own, or set "
+            "EVALUATORS=[]"
+        )
 
     @property
     @abstractmethod

@@ -8,8 +8,9 @@ in mid-lifetime, they are shuffled again as well.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +73,21 @@ class Classification(TaskDistribution):
         shape, num_classes = found[-1]
         return TaskSpec(shape, num_classes, self.length, self.batch)
 
+    @property
+    def data(self) -> str:
+        return self.source.data
+
+    @property
+    def different_examples(self) -> int:
+        dataset = self.source.load()
+        found = specs(self.transforms, dataset.x.shape[1:], dataset.num_classes)
+        smallest = np.sort(np.bincount(dataset.y, minlength=dataset.num_classes))
+        return int(smallest[: dataset.num_classes - _left_out([classes for _, classes in found])].sum())
+
+    def for_meta_test(self, transforms: tuple[Transform, ...], length: int | None, held_out: bool = True) -> Self:
+        source = self.source.held_out() if held_out else self.source
+        return replace(self, source=source, transforms=transforms, length=length or self.length, num_tasks=None)
+
     def load(self) -> Resident:
         return resident(self.source.load())
 
@@ -104,9 +120,14 @@ class Classification(TaskDistribution):
         return data.order[place], labels[source_class]
 
 
+def _left_out(num_classes: list[int]) -> int:
+    """How many classes of the source transforms leave out, given the numbers before and after each."""
+    return sum(max(0, before - after) for before, after in pairwise(num_classes))
+
+
 def _check_classes(dataset: Dataset, num_classes: list[int]) -> None:
     """Raises `UserError` where the classes that transforms leave out may be all that have examples."""
-    left_out = sum(max(0, before - after) for before, after in pairwise(num_classes))
+    left_out = _left_out(num_classes)
     occupied = len(np.unique(dataset.y))
     if occupied <= left_out:
         raise UserError(

@@ -13,7 +13,8 @@ NeurIPS 2016, arXiv 1606.04080; as one sequence in Kirsch & Schmidhuber 2021, ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -86,6 +87,15 @@ class FewShot(TaskDistribution):
         check_changes(self.transforms, self._length)
         shape, num_classes = self._specs(dataset.x.shape[1:])[-1]
         return TaskSpec(shape, num_classes, self._length)
+
+    @property
+    def data(self) -> str:
+        return self.source.data
+
+    def for_meta_test(self, transforms: tuple[Transform, ...], length: int | None, held_out: bool = True) -> Self:
+        """As every distribution; the length follows from ways, shots and queries, and stays."""
+        source = self.source.held_out() if held_out else self.source
+        return replace(self, source=source, transforms=transforms, num_tasks=None)
 
     def load(self) -> Resident:
         return resident(self.source.load())

@@ -22,6 +22,7 @@ from vsml.config import Config
 from vsml.cost import count
 from vsml.errors import UserError
 from vsml.evaluation.base import Evaluation
+from vsml.evaluation.data import facts_of_data, notes_on_repeats
 from vsml.experiment import Experiment
 from vsml.hardware import products_in
 from vsml.runs import names, sources
@@ -30,10 +31,12 @@ from vsml.runs.meta_parameters import MetaParameters
 from vsml.runs.results import read_metrics
 from vsml.runs.saved import Which
 from vsml.tasks.base import TaskDistribution
+from vsml.tasks.held_out import HeldOut
 from vsml.training.distributed import say
 from vsml.training.dry_run import shapes_of_learner
 from vsml.types import Params
 
+FOLLOWS_TASKS = "evaluators/held_out.gin"
 LONGEST_LABEL = 200
 """Characters; file systems take 255 bytes."""
 
@@ -70,7 +73,10 @@ def meta_test(
     config = _config(source, saved, overrides)
     experiment = config.build()
     if not experiment.evaluators:
-        raise UserError(f"{source}: its config names no evaluators: add some, as evaluators/paper.gin does")
+        raise UserError(f"{source}: its config names no evaluators: add some, as evaluators/held_out.gin does")
+    for evaluator in experiment.evaluators:
+        evaluator.check()
+    _check_used(source, saved, overrides, config)
     params = _fitting(experiment, saved, source)
 
     run = RunDirectory(source.with_suffix(".evaluations") if source.is_file() else source)
@@ -83,8 +89,11 @@ def meta_test(
     run.create()
     if run.path != source.absolute():
         run.write_config(config)
+    for note in notes_on_repeats((), experiment.evaluators):
+        say(note)
     head = summary_head(config, experiment, len(jax.devices()), saved.about["step"], saved.about)
-    return finish(run, config, experiment, params, head)
+    trained = [share.tasks for share in _config(source, saved, ()).build().shares]
+    return finish(run, config, experiment, params, head, trained)
 
 
 def summary_head(
@@ -105,14 +114,33 @@ def summary_head(
 
 
 def finish(
-    run: RunDirectory, config: Config, experiment: Experiment, params: Params, head: dict[str, Any]
+    run: RunDirectory,
+    config: Config,
+    experiment: Experiment,
+    params: Params,
+    head: dict[str, Any],
+    trained: Sequence[TaskDistribution] | None = None,
 ) -> dict[str, Any]:
-    """Runs the evaluators with V_M frozen and writes `summary.json`, curves and TensorBoard's `eval/`."""
+    """Runs the evaluators with V_M frozen and writes `summary.json`, curves and TensorBoard's `eval/`.
+
+    Args:
+      run: where to write.
+      config: of the experiment.
+      experiment: what was meta-trained, and its evaluators.
+      params: V_M.
+      head: the rest of `summary.json`.
+      trained: the tasks of meta-training, where they are not those of the experiment.
+    """
+    trained = [share.tasks for share in experiment.shares] if trained is None else trained
     evaluations: list[Evaluation] = []
     with products_in(experiment.precision):
         for evaluator in experiment.evaluators:
             started = time.monotonic()
             evaluation = evaluator.run(experiment.learner, params)
+            if isinstance(tasks := getattr(evaluator, "tasks", None), TaskDistribution):
+                known = {*evaluation.facts, *evaluation.scores}
+                facts = {name: fact for name, fact in facts_of_data(tasks, trained).items() if name not in known}
+                evaluation = replace(evaluation, facts={**evaluation.facts, **facts})
             evaluation.save(run.evaluations)
             evaluations.append(evaluation)
             say(f"evaluated {evaluation.name} in {time.monotonic() - started:.0f} s")
@@ -140,15 +168,57 @@ def _tell_tensorboard(run: RunDirectory, config: Config, step: int, evaluations:
 
 
 def _config(source: Path, saved: MetaParameters, overrides: Sequence[str]) -> Config:
-    """The config that rebuilds the learner, with overrides on top; its recipe is that of meta-training."""
-    if source.is_dir():
-        config = configs.load(str(RunDirectory(source).config_gin), overrides)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / names.CONFIG_GIN
-            copy.write_text(saved.about["config"])
-            config = configs.load(str(copy), overrides)
+    """The config that rebuilds the learner, with overrides on top; its recipe is that of meta-training.
+
+    Where overrides exchange the tasks, evaluators follow: the run's own where all of them are on the tasks of
+    meta-training, otherwise those of evaluators/held_out.gin, unless the overrides name some.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = Path(folder) / names.CONFIG_GIN if source.is_file() else RunDirectory(source).config_gin
+        if source.is_file():
+            recipe.write_text(saved.about["config"])
+        exchanged = configs.macros_set_by(overrides) & {"TASKS", "EVALUATORS"} == {"TASKS"}
+        try:
+            config = configs.load(str(recipe), overrides)
+            follows = not exchanged or _on_its_tasks(config.build())
+        except UserError:
+            if not exchanged:
+                raise
+            follows = False
+        if not follows:
+            config = configs.load(str(recipe), [FOLLOWS_TASKS, *overrides])
     return replace(config, recipe=saved.about["recipe"])
+
+
+def _on_its_tasks(experiment: Experiment) -> bool:
+    """Whether all evaluators are on the held-out part of the tasks of meta-training."""
+    tasks = [getattr(evaluator, "tasks", None) for evaluator in experiment.evaluators]
+    return bool(tasks) and all(isinstance(each, HeldOut) and each.tasks == experiment.tasks for each in tasks)
+
+
+def _check_used(source: Path, saved: MetaParameters, overrides: Sequence[str], config: Config) -> None:
+    """Raises `UserError` for an override that changes the config, but nothing of what is evaluated."""
+    for index, word in enumerate(overrides):
+        try:
+            without = _config(source, saved, [*overrides[:index], *overrides[index + 1 :]])
+            ineffective = config.differences(without) and _evaluated(config) == _evaluated(without)
+        except UserError:
+            continue  # it is needed
+        if ineffective:
+            raise UserError(
+                f"{word}: no evaluator uses it: it would change meta-training alone; leave it out"
+                + (
+                    "; the macro TEST_LENGTH is the length of lifetimes in evaluators/held_out.gin"
+                    if word.startswith("LENGTH")
+                    else ""
+                )
+            )
+
+
+def _evaluated(config: Config) -> Any:
+    """What the numbers of a meta-test depend on, beside V_M."""
+    described = config.json["train"]
+    return config.build().evaluators, described["learner"], described["precision"]
 
 
 def _fitting(experiment: Experiment, saved: MetaParameters, source: Path) -> Params:

@@ -12,6 +12,7 @@ import jax
 
 from vsml.config import Config
 from vsml.errors import UserError
+from vsml.evaluation.data import notes_on_repeats
 from vsml.experiment import Experiment
 from vsml.fields import EVALUATES
 from vsml.hardware import products_in
@@ -57,6 +58,8 @@ def train(config: Config, directory: Path, num_devices: int | None = None) -> di
         f"{config.recipe}: {experiment.steps} meta-steps of {_lifetimes(experiment)} on {_where(parallel)} by "
         f"{experiment.parallel}; run directory {run.path}"
     )
+    for note in notes_on_repeats(experiment.shares, experiment.evaluators):
+        say(note)
     if is_main():
         run.summary_json.unlink(missing_ok=True)  # of an end that is none any more
         run.write_config(config)

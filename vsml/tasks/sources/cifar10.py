@@ -20,7 +20,7 @@ from vsml.tasks.base import Dataset, Source
 from vsml.tasks.sources.archive import read_tar
 from vsml.tasks.sources.files import PublishedFile
 from vsml.tasks.sources.labelled import labelled
-from vsml.tasks.sources.split import Split
+from vsml.tasks.split import Split
 
 FILE = PublishedFile(
     "cifar10",

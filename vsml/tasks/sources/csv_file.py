@@ -15,7 +15,7 @@ import numpy as np
 
 from vsml.errors import UserError
 from vsml.tasks.base import Dataset, Source
-from vsml.tasks.sources.files import find
+from vsml.tasks.sources.files import find, name_of_file
 from vsml.tasks.sources.table import read_table
 
 
@@ -43,6 +43,10 @@ class CsvFile(Source):
     def __post_init__(self):
         if len(self.delimiter) != 1 or self.delimiter in '\r\n"':
             raise UserError(f"sources.CsvFile.delimiter is {self.delimiter!r}: give one character, such as ','")
+
+    @property
+    def data(self) -> str:
+        return name_of_file(self.path)
 
     def read(self) -> Dataset:
         path = find(self.path)

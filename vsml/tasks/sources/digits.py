@@ -14,7 +14,7 @@ import numpy as np
 
 from vsml.tasks.base import Dataset, Source
 from vsml.tasks.sources.labelled import labelled
-from vsml.tasks.sources.split import Split
+from vsml.tasks.split import Split
 
 _FILE = "datasets/data/digits.csv.gz"
 _HALF = 898

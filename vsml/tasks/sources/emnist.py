@@ -18,7 +18,7 @@ from vsml.tasks.sources.archive import read_zip
 from vsml.tasks.sources.files import PublishedFile
 from vsml.tasks.sources.idx import parse_idx
 from vsml.tasks.sources.labelled import labelled
-from vsml.tasks.sources.split import Split
+from vsml.tasks.split import Split
 
 _MIRRORS = ("https://biometrics.nist.gov/cs_links/EMNIST/", "https://www.itl.nist.gov/iaui/vip/cs_links/EMNIST/")
 FILE = PublishedFile("emnist", "gzip.zip", "58c8d27c78d21e728a6bc7b3cc06412e", _MIRRORS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +73,11 @@ def find(path: str) -> Path:
             return candidate
     looked = " or ".join(dict.fromkeys(map(str, candidates)))
     raise UserError(f"data file {path!r} does not exist (looked for {looked}): mend the path, or set {DATA_DIR}")
+
+
+def name_of_file(path: str) -> str:
+    """`wine` of `data/wine.csv.gz`: what evaluations of it are named after, fit for a file name."""
+    return re.sub(r"[^\w-]+", "_", Path(path).name.partition(".")[0]) or "data"
 
 
 def _md5(path: Path) -> str:

@@ -18,9 +18,9 @@ import numpy as np
 
 from vsml.errors import UserError
 from vsml.tasks.base import Dataset, Source
-from vsml.tasks.sources.files import find
-from vsml.tasks.sources.labelled import labelled
-from vsml.tasks.sources.split import Split
+from vsml.tasks.sources.files import find, name_of_file
+from vsml.tasks.sources.labelled import PARTS, halved
+from vsml.tasks.split import Split
 
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -65,13 +65,18 @@ class IdxFiles(Source):
     Attributes:
       images: path of the images, [n, h, w] or [n, ...].
       labels: path of the labels, [n].
-      split: `all` or a slice of it, such as `all[:8000]`.
+      split: `all`, `train` (every second example of each class, its first one included), `test` (the others) or a slice
+        of one, such as `all[:8000]`.
     """
 
     images: str
     labels: str
     split: str = "all"
 
+    @property
+    def data(self) -> str:
+        return name_of_file(self.images)
+
     def read(self) -> Dataset:
-        split = Split.parse(self.split, ("all",))
-        return labelled(self.images, read_idx(find(self.images)), read_idx(find(self.labels)), split)
+        Split.parse(self.split, PARTS)  # a typo shows before the files are read
+        return halved(self.images, read_idx(find(self.images)), read_idx(find(self.labels)), self.split)

@@ -16,7 +16,7 @@ from vsml.tasks.sources.files import PublishedFile
 from vsml.tasks.sources.idx import read_idx
 from vsml.tasks.sources.labelled import labelled
 from vsml.tasks.sources.npz import read_npz
-from vsml.tasks.sources.split import Split
+from vsml.tasks.split import Split
 
 _MIRRORS = ("http://codh.rois.ac.jp/kmnist/dataset/kmnist/",)
 FILES = {

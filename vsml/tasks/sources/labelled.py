@@ -6,7 +6,10 @@ import numpy as np
 
 from vsml.errors import UserError
 from vsml.tasks.base import Dataset
-from vsml.tasks.sources.split import Split
+from vsml.tasks.split import WHOLE, Split
+
+PARTS = ("all", "train", "test")
+"""Splits of data that nobody has split: within each class, examples go to `train` and `test` in turn."""
 
 
 def labelled(
@@ -37,6 +40,31 @@ def labelled(
         x = np.asarray(x, np.float32)
     mean, std = moments or measured(x)
     return Dataset(x, np.asarray(labels[kept], np.int32), classes, mean, std)
+
+
+def halved(origin: str, images: np.ndarray, labels: np.ndarray, split: str) -> Dataset:
+    """As `labelled`, of data that nobody has split: one of `PARTS`, or a slice of one.
+
+    The moments of `test` are those of `train`.
+    """
+    part = Split.parse(split, PARTS)
+    _check(origin, images, labels)
+    if part.name == WHOLE:
+        return labelled(origin, images, labels, part)
+    train, kept = in_part(labels, "train"), in_part(labels, part.name)
+    if not kept.any():
+        raise UserError(f"{origin}: split {split!r} is empty, since no class has a second example; use all or train")
+    classes, moments = int(labels.max()) + 1, measured(images[train])
+    return labelled(origin, images[kept], labels[kept], part, moments, classes)
+
+
+def in_part(labels: np.ndarray, name: str) -> np.ndarray:
+    """Which examples are in one of `PARTS`, bool [n]."""
+    turn = np.zeros(len(labels), np.int64)
+    for label in np.unique(labels):
+        examples = np.flatnonzero(labels == label)
+        turn[examples] = np.arange(len(examples))
+    return {"all": turn >= 0, "train": turn % 2 == 0, "test": turn % 2 == 1}[name]
 
 
 def measured(x: np.ndarray) -> tuple[float, float]:

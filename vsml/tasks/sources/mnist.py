@@ -11,7 +11,7 @@ from vsml.tasks.base import Dataset, Source
 from vsml.tasks.sources.files import PublishedFile
 from vsml.tasks.sources.idx import read_idx
 from vsml.tasks.sources.labelled import labelled
-from vsml.tasks.sources.split import Split
+from vsml.tasks.split import Split
 
 _MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/")
 FILES = {

@@ -11,9 +11,9 @@ import numpy as np
 
 from vsml.errors import UserError
 from vsml.tasks.base import Dataset, Source
-from vsml.tasks.sources.files import find
-from vsml.tasks.sources.labelled import labelled
-from vsml.tasks.sources.split import Split
+from vsml.tasks.sources.files import find, name_of_file
+from vsml.tasks.sources.labelled import PARTS, halved
+from vsml.tasks.split import Split
 
 
 def read_npz(path: Path, key: str) -> np.ndarray:
@@ -42,7 +42,8 @@ class NpzFiles(Source):
       labels: path of the npz with the labels, [n]; by default the file of the images.
       images_key: name of the images inside their file.
       labels_key: name of the labels inside theirs.
-      split: `all` or a slice of it, such as `all[:8000]`.
+      split: `all`, `train` (every second example of each class, its first one included), `test` (the others) or a slice
+        of one, such as `all[:8000]`.
     """
 
     images: str
@@ -51,8 +52,12 @@ class NpzFiles(Source):
     labels_key: str = "arr_0"
     split: str = "all"
 
+    @property
+    def data(self) -> str:
+        return name_of_file(self.images)
+
     def read(self) -> Dataset:
-        split = Split.parse(self.split, ("all",))
+        Split.parse(self.split, PARTS)  # a typo shows before the files are read
         images = read_npz(find(self.images), self.images_key)
         labels = read_npz(find(self.labels or self.images), self.labels_key)
-        return labelled(self.images, images, labels, split)
+        return halved(self.images, images, labels, self.split)

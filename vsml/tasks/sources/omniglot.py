@@ -21,7 +21,7 @@ from vsml.tasks.base import Dataset, Source
 from vsml.tasks.sources.archive import read_zip
 from vsml.tasks.sources.files import PublishedFile
 from vsml.tasks.sources.labelled import labelled
-from vsml.tasks.sources.split import Split
+from vsml.tasks.split import Split
 
 _MIRRORS = (
     "https://github.com/brendenlake/omniglot/raw/master/python/",

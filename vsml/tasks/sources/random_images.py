@@ -7,7 +7,8 @@ Source: the set of this name in the experiments of Kirsch and Schmidhuber, arXiv
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -37,6 +38,10 @@ class Random(Source):
         object.__setattr__(self, "image_shape", tuple(self.image_shape))
         if min(self.num_examples, self.num_classes, *self.image_shape) < 1:
             raise UserError("sources.Random: num_examples, num_classes and the sizes in image_shape must be at least 1")
+
+    def held_out(self) -> Self:
+        """Images of another seed."""
+        return replace(self, seed=self.seed + 1)
 
     def read(self) -> Dataset:
         rng = np.random.default_rng(self.seed)

@@ -7,7 +7,8 @@ Source: the set of this name in the experiments of Kirsch and Schmidhuber, arXiv
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -35,6 +36,10 @@ class SumSign(Source):
         object.__setattr__(self, "image_shape", tuple(self.image_shape))
         if min(self.num_examples, *self.image_shape) < 1:
             raise UserError("sources.SumSign: num_examples and the sizes in image_shape must be at least 1")
+
+    def held_out(self) -> Self:
+        """Images of another seed."""
+        return replace(self, seed=self.seed + 1)
 
     def read(self) -> Dataset:
         from scipy.special import ndtr, ndtri

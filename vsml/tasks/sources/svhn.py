@@ -17,7 +17,7 @@ from vsml.errors import UserError
 from vsml.tasks.base import Dataset, Source
 from vsml.tasks.sources.files import PublishedFile
 from vsml.tasks.sources.labelled import labelled
-from vsml.tasks.sources.split import Split
+from vsml.tasks.split import Split
 
 _MIRRORS = ("http://ufldl.stanford.edu/housenumbers/",)
 FILES = {

@@ -11,10 +11,8 @@ import numpy as np
 
 from vsml.errors import UserError
 from vsml.tasks.base import Dataset
-from vsml.tasks.sources.labelled import labelled
-from vsml.tasks.sources.split import Split
-
-PARTS = ("all", "train", "test")
+from vsml.tasks.sources.labelled import PARTS, in_part, labelled
+from vsml.tasks.split import Split
 
 
 def read_table(origin: str, features: np.ndarray, labels: np.ndarray, split: str) -> Dataset:
@@ -27,20 +25,11 @@ def read_table(origin: str, features: np.ndarray, labels: np.ndarray, split: str
       split: `all`, `train`, `test` or a slice of one. Raises `UserError` for any other, and where it is empty.
     """
     part = Split.parse(split, PARTS)
-    train = _turn(labels) % 2 == 0
+    train = in_part(labels, "train")
     mean, std = features[train].mean(axis=0), features[train].std(axis=0)
     x = (features - mean) / np.where(std > 0.0, std, 1.0)
-    kept = {"all": np.ones_like(train), "train": train, "test": ~train}[part.name]
+    kept = in_part(labels, part.name)
     if not kept.any():
         raise UserError(f"{origin}: split {split!r} is empty, since no class has a second row; use all or train")
     num_classes = int(labels.max()) + 1
     return labelled(origin, x[kept], labels[kept], part, moments=(0.0, 1.0), num_classes=num_classes)
-
-
-def _turn(labels: np.ndarray) -> np.ndarray:
-    """How many rows of its class come before each row."""
-    turn = np.empty(len(labels), np.int64)
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        turn[rows] = np.arange(len(rows))
-    return turn
