@@ -69,7 +69,7 @@ def refused(capfd: pytest.CaptureFixture[str], directory: Path, *arguments: str)
         (["LEARNER=@learners.VSLM()"], "unknown part @learners.VSLM(); did you mean learners.VSML?"),
         (["cels.LSTM.size=4"], "unknown part cels.LSTM; did you mean cells.LSTM?"),
         (["cells.LSTM.sise=4"], "cells.LSTM has no field sise; did you mean size?"),
-        (["tset/sources.Digits.split=test"], "no sources.Digits is built in the scope tset; did you mean test?"),
+        (["plian/tasks.HeldOut.length=4"], "no tasks.HeldOut is built in the scope plian; did you mean plain?"),
         (["STEP=4"], "nothing uses STEP; did you mean STEPS?"),
         (["cells.LSTM.size=four"], "cells.LSTM.size takes int, not 'four'"),
         (["STEPS=1.5"], "train.steps takes int, not 1.5"),
@@ -191,7 +191,7 @@ def test_a_published_file_that_is_not_as_published_is_named(data: Path, tmp_path
 
 def test_missing_data_of_an_evaluator_shows_before_days_of_training(data: Path, tmp_path: Path, capfd):
     (data / "labels.gz").unlink()
-    overrides = of(data, scope="plain/")
+    overrides = ["plain/evaluators.OnlineAccuracy.tasks=@plain/tasks.Classification", *of(data, scope="plain/")]
     line = the_line(call(capfd, "train", *TINY, *PLAIN, *overrides, "STEPS=1", "--run_dir", tmp_path / "run"))
     assert f"data file '{data.name}/labels.gz' does not exist" in line
     assert not (tmp_path / "run").exists()

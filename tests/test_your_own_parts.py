@@ -87,7 +87,11 @@ def test_an_evaluator_works_from_training_to_report(files: Path, capfd: pytest.C
     outcome = call(capfd, "train", *tiny, "speed.gin", *TINY_TASKS, "STEPS=4", "--run_dir", run)
     assert outcome.code == 0, outcome.err
     lines = [" ".join(line.split()) for line in outcome.out.splitlines()]
-    assert lines[1:4] == ["steps to", "halve std fall (nats) std", "speed: 4 lifetimes of 10 examples"]
+    assert lines[1:4] == [
+        "steps to",
+        "halve std fall (nats) std",
+        "speed: 4 lifetimes of 10 examples, digits, split test, held out",
+    ]
     found = summary(run)["evaluations"]["speed"]
     assert list(found["scores"]) == ["fall", "steps_to_halve"]
     assert 0 <= found["steps_to_halve"]["mean"] <= 10
@@ -218,10 +222,11 @@ def test_gradient_descent_learns_a_sinusoid(files: Path, monkeypatch: pytest.Mon
 def test_an_evaluator_that_does_not_fit_the_learner_is_one_line(files: Path, capfd: pytest.CaptureFixture[str]):
     """A learner that reads rewards cannot be tested on digits, which shows before anything is trained."""
     arguments = ["recipes/quickstart.gin", "bandit.gin", "EVALUATORS=[@plain/evaluators.OnlineAccuracy()]", "LENGTH=6"]
-    arguments += ["plain/evaluators.OnlineAccuracy.name=digits", "plain/tasks.HeldOut.length=10"]
+    arguments += ["plain/evaluators.OnlineAccuracy.tasks=@digits/tasks.Classification"]
+    arguments += ["digits/tasks.Classification.source=@sources.Digits"]
     for more in ((), ("--dry_run",)):
         outcome = call(capfd, "train", *arguments, *more, "--run_dir", files / "run")
         assert outcome.code == 2
-        assert "evaluator digits" in outcome.last_line
+        assert "evaluator digits_plain" in outcome.last_line
         assert "learns from the reward, but these tasks give error and target" in outcome.last_line
     assert not (files / "run").exists()

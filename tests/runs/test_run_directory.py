@@ -85,6 +85,9 @@ def test_the_summary_keeps_its_contract(run: Path):
     for evaluation in content["evaluations"].values():
         assert set(evaluation) == {
             "examples",
+            "data",
+            "different_examples",
+            "relation",
             "lifetimes",
             "cumulative_accuracy",
             "final_accuracy",
@@ -96,6 +99,7 @@ def test_the_summary_keeps_its_contract(run: Path):
             "curves",
             "note",
         }
+        assert (evaluation["data"], evaluation["relation"]) == ("digits, split test", "held out")
         assert evaluation["headline"] == "cumulative_accuracy"
         assert set(evaluation["scores"]) == {"cumulative_accuracy", "final_accuracy", "loss"}
         assert set(evaluation["curves"]) == {"correct", "loss"}
