@@ -255,6 +255,26 @@ def test_a_failure_before_the_first_checkpoint_says_so(tmp_path, opened, monkeyp
         save(checkpoints, 1, state(), {}, 1.0)
 
 
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_checkpoint_that_has_been_removed_is_not_called_intact(tmp_path, opened, monkeypatch, left):
+    """As where somebody deletes the run directory while the run is under way."""
+    checkpoints = opened(tmp_path)
+    for step in (1, 2):
+        save(checkpoints, step, state(step), {}, 1.0)
+    checkpoints.wait()
+    for step in range(left + 1, 3):
+        shutil.rmtree(tmp_path / str(step))
+
+    def gone(*_: Any, **__: Any) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "3.orbax-checkpoint-tmp")
+
+    monkeypatch.setattr(checkpoints._manager, "save", gone)
+    what = "the one of step 1 is intact" if left else "those before it have been removed"
+    with pytest.raises(UserError, match=what):
+        save(checkpoints, 3, state(), {}, 1.0)
+    assert checkpoints.newest() == (1 if left else None)
+
+
 def test_reading_alone_changes_nothing(saved, opened):
     before = sorted((path, path.stat().st_mtime_ns) for path in saved.rglob("*"))
     checkpoints = opened(saved, read_only=True)

@@ -28,7 +28,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from vsml.errors import UserError
 from vsml.runs import names
 from vsml.runs.meta_parameters import MetaParameters, by_name
-from vsml.runs.saved import best_of, losses
+from vsml.runs.saved import best_of, losses, newest_step
 from vsml.types import Params
 
 KEEP_NEWEST = 2
@@ -107,8 +107,8 @@ class Checkpoints:
         self._losses |= losses(self.directory)
 
     def newest(self) -> int | None:
-        """Meta-steps of the newest whole checkpoint, None if there is none."""
-        return self._manager.latest_step()
+        """Meta-steps of the newest whole checkpoint on disk, whatever Orbax remembers; None if there is none."""
+        return newest_step(self.directory)
 
     def best(self) -> int | None:
         """Meta-steps of the kept checkpoint with the lowest `loss`, None if there is none."""
@@ -209,12 +209,14 @@ class Checkpoints:
         self._failed = True
         full = (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "no space left" in str(error).lower()
         cause = "the disk is full" if full else _one_line(error)
-        newest = self.newest()
-        kept = "no checkpoint had been written before" if newest is None else f"the one of step {newest} is intact"
-        return UserError(
-            f"{self.directory}: a checkpoint could not be written ({cause}); {kept}: "
-            "free space or choose another --run_dir and run the same command again"
-        )
+        newest, mend = self.newest(), "free space or choose another --run_dir and run the same command again"
+        if newest is not None:
+            kept = f"the one of step {newest} is intact"
+        elif self._manager.all_steps():
+            kept, mend = "those before it have been removed", "run the same command again to start anew"
+        else:
+            kept = "no checkpoint had been written before"
+        return UserError(f"{self.directory}: a checkpoint could not be written ({cause}); {kept}: {mend}")
 
 
 class _Quiet:

@@ -18,6 +18,7 @@ from vsml.fields import EVALUATES
 from vsml.hardware import products_in
 from vsml.runs.checkpoints import Checkpoints
 from vsml.runs.directory import RunDirectory, differences
+from vsml.runs.lock import RunLock
 from vsml.runs.results import Run
 from vsml.runs.saved import newest_step
 from vsml.training.distributed import all_or_none, check_alike, check_shared, is_main, leave_cluster, say, together
@@ -47,30 +48,34 @@ def train(config: Config, directory: Path, num_devices: int | None = None) -> di
       UserError: what the user can mend; nothing already saved is lost. `Interrupted` after a signal, with the state
         saved.
     """
-    experiment, parallel, run, start, origin, summary = together(lambda: _prepare(config, directory, num_devices))
-    check_shared(run.path)
-    if origin.record is not None:
-        check_alike(origin.record["sha256"], f"train.start_from: {experiment.start_from}")
-    if summary is not None:
-        say(f"{run.path}: this run is complete ({start} meta-steps)")
-        return summary
-    say(
-        f"{config.recipe}: {experiment.steps} meta-steps of {_lifetimes(experiment)} on {_where(parallel)} by "
-        f"{experiment.parallel}; run directory {run.path}"
-    )
-    for note in notes_on_repeats(experiment.shares, experiment.evaluators):
-        say(note)
-    if is_main():
-        run.summary_json.unlink(missing_ok=True)  # of an end that is none any more
-        run.write_config(config)
-    with closing(Checkpoints(run.checkpoints)) as checkpoints, all_or_none(), products_in(experiment.precision):
-        params, meta = _meta_train(experiment, parallel, run, checkpoints, start, origin, config)
-    head = summary_head(config, experiment, parallel.num_devices, experiment.steps, meta)
-    return finish(run, config, experiment, params, head) if leave_cluster() else head
+    with closing(RunLock(directory.absolute(), say)) as lock:
+        experiment, parallel, run, start, origin, summary = together(
+            lambda: _prepare(config, directory, num_devices, lock)
+        )
+        check_shared(run.path)
+        if origin.record is not None:
+            check_alike(origin.record["sha256"], f"train.start_from: {experiment.start_from}")
+        if summary is not None:
+            say(f"{run.path}: this run is complete ({start} meta-steps)")
+            return summary
+        say(
+            f"{config.recipe}: {experiment.steps} meta-steps of {_lifetimes(experiment)} on {_where(parallel)} by "
+            f"{experiment.parallel}; run directory {run.path}"
+        )
+        for line in notes_on_repeats(experiment.shares, experiment.evaluators):
+            say(line)
+        if is_main():
+            run.summary_json.unlink(missing_ok=True)  # of an end that is none any more
+            run.write_config(config)
+        with closing(Checkpoints(run.checkpoints)) as checkpoints, all_or_none(), products_in(experiment.precision):
+            params, meta = _meta_train(experiment, parallel, run, lock, checkpoints, start, origin, config)
+        head = summary_head(config, experiment, parallel.num_devices, experiment.steps, meta)
+        lock.check()
+        return finish(run, config, experiment, params, head) if leave_cluster() else head
 
 
 def _prepare(
-    config: Config, directory: Path, num_devices: int | None
+    config: Config, directory: Path, num_devices: int | None, lock: RunLock
 ) -> tuple[Experiment, Parallel, RunDirectory, int, Start, dict[str, Any] | None]:
     """Whatever can go wrong before the first meta-step, and shows already.
 
@@ -88,6 +93,8 @@ def _prepare(
     # A run that is resumed goes on from its own checkpoint; what it once began with may have gone.
     origin = read_start(experiment) if newest_step(run.checkpoints) is None else Start(None, None)
     run.create()
+    if is_main():
+        lock.acquire()
     start, same_evaluators = _compare_with_earlier_run(run, config, experiment)
     summary = Run(run.path, run.path.name).summary
     complete = summary and summary["meta_steps"] == start == experiment.steps and same_evaluators
@@ -139,6 +146,7 @@ def _meta_train(
     experiment: Experiment,
     parallel: Parallel,
     run: RunDirectory,
+    lock: RunLock,
     checkpoints: Checkpoints,
     start: int,
     origin: Start,
@@ -170,6 +178,7 @@ def _meta_train(
     started = time.monotonic() - meta["seconds"]
 
     def save(done: int, smoothed_loss: float) -> None:
+        lock.check()
         evaluating = progress.evaluating_seconds if progress else 0.0
         meta["seconds"] = time.monotonic() - started - evaluating
         if smoothed_loss < meta["best"]["loss"]:
