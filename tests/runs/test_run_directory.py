@@ -48,6 +48,7 @@ def test_it_holds_what_is_documented_and_nothing_else(run: Path):
         "summary.json",
         "metrics.jsonl",
         "evaluations.jsonl",
+        "history.jsonl",
         "checkpoints",
         "train",
         "eval",

@@ -11,6 +11,7 @@ from vsml.config import ABSENT, leaves
 from vsml.errors import UserError
 from vsml.evaluation.summary import Summary
 from vsml.metrics import of_the_objective, title
+from vsml.runs.history import EXCHANGED, describe, swaps
 from vsml.runs.results import Run
 
 SIZES = {
@@ -39,13 +40,35 @@ def compare(first: Path, second: Path) -> str:
     settings = [("config", *names), *_settings(*runs)]
     if len(settings) == 1:
         settings = [("config: no difference", "", "")]
-    return "\n".join([*aligned(settings), "", *aligned([("result", *names), *_results(*runs)])])
+    return "\n".join([*aligned(settings), "", *_histories(*runs), "", *aligned([("result", *names), *_results(*runs)])])
 
 
 def _settings(first: Run, second: Run) -> list[tuple[str, str, str]]:
     trees = [leaves((run.config or {})["train"], "train") for run in (first, second)]
     pairs = [(key, *(tree.get(key, ABSENT) for tree in trees)) for key in dict.fromkeys((*trees[0], *trees[1]))]
     return [(f"  {key}", str(old), str(new)) for key, old, new in pairs if old != new]
+
+
+def _histories(first: Run, second: Run) -> list[str]:
+    """What the runs went through on their way, once where that is the same."""
+    histories = [_history(run) for run in (first, second)]
+    if histories[0] == histories[1]:
+        return ["history: the same", *histories[0]]
+    return [f"history of {first.path}", *histories[0], f"history of {second.path}", *histories[1]]
+
+
+def _history(run: Run) -> list[str]:
+    entries = run.history
+    if not entries:
+        return ["  not recorded"]
+    lines, before = [], ""
+    for step, where, changed in describe(entries):
+        after = f"after {step} meta-steps" if step else "at the start"
+        lines += [f"  {after}: {where}"] if where != before else []
+        lines += [f"  {after} {change}" for change in changed]
+        before = where
+    data = ", ".join(f"{name} {digest[:12]}".lstrip() for name, digest in entries[-1]["data"].items())
+    return [*lines, *(f"  {EXCHANGED}" for _ in swaps(entries)[:1]), f"  data: {data}"]
 
 
 def _results(first: Run, second: Run) -> list[tuple[str, str, str]]:

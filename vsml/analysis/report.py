@@ -26,6 +26,7 @@ from vsml.errors import UserError
 from vsml.evaluation.base import Measure
 from vsml.evaluation.summary import Spread, Summary
 from vsml.metrics import LOSS, of_the_objective, title
+from vsml.runs import history
 from vsml.runs.names import REPORT
 from vsml.runs.results import Results, Run, read_results
 
@@ -68,6 +69,7 @@ def describe(results: Results) -> list[Block]:
     for name in _evaluations(results.runs):
         blocks += _evaluation(results, name)
     blocks += [*_meta_training(results), *_axes(results), *_scale(results), *_differences(results), *_costs(results)]
+    blocks += _code_and_changes(results)
     if results.sweep is None:
         blocks += report_section(results.path)
     return blocks
@@ -453,6 +455,27 @@ def _costs(results: Results) -> list[Block]:
         "run, of its process and of its first accelerator."
     )
     return [Heading("Time and memory"), Table(header, rows), Text(note)]
+
+
+def _code_and_changes(results: Results) -> list[Block]:
+    """Code and devices of the runs, and what was changed on the way."""
+    began: dict[str, list[str]] = {}
+    rows, exchanged = [], False
+    for run in results.runs:
+        for index, (step, where, changed) in enumerate(history.describe(run.history)):
+            if index == 0 and not changed:
+                began.setdefault(where, []).append(run.name)
+            else:
+                rows.append([Cell(run.name), Cell(str(step)), Cell(where), Cell("; ".join(changed))])
+        exchanged |= bool(history.swaps(run.history))
+    first = [
+        [Cell(", ".join(of) if len(of) <= 3 else f"{len(of)} runs"), Cell("0"), Cell(where), Cell("")]
+        for where, of in began.items()
+    ]
+    if not first and not rows:
+        return []
+    note = [Text(f"{history.EXCHANGED[0].upper()}{history.EXCHANGED[1:]}.")] if exchanged else []
+    return [Heading("History"), Table(("run", "after meta-steps", "code and devices", "changed"), first + rows), *note]
 
 
 def _mebibytes(summaries: Sequence[Mapping[str, Any]], where: str) -> str:

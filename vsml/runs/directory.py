@@ -1,17 +1,19 @@
 """Writing a run directory: everything needed to rerun, resume, compare and plot a run.
 
 config.gin  operative_config.gin  config.json  environment.json  summary.json  metrics.jsonl  evaluations.jsonl
-checkpoints/  train/  eval/  evaluations/*.npz
+history.jsonl  checkpoints/  train/  eval/  evaluations/*.npz
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import os
 import platform
 import re
 import resource
+import subprocess
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
@@ -27,6 +29,8 @@ from vsml.fields import EVALUATES, FOLLOWS_STEPS, MAY_CHANGE
 from vsml.runs import names
 from vsml.runs.files import without_non_finite, write_whole
 
+GIT_SECONDS = 10
+"""After which a commit is left out."""
 PACKAGES = ("jax", "jaxlib", "optax", "orbax-checkpoint", "gin-config", "numpy")
 
 
@@ -40,6 +44,7 @@ class RunDirectory:
         self.summary_json = self.path / names.SUMMARY
         self.metrics = self.path / names.METRICS
         self.interim = self.path / names.INTERIM
+        self.history = self.path / names.HISTORY
         self.checkpoints = self.path / names.CHECKPOINTS
         self.evaluations = self.path / names.EVALUATIONS
 
@@ -56,10 +61,11 @@ class RunDirectory:
                 "change its permissions"
             ) from error
 
-    def write_config(self, config: Config) -> None:
-        """Writes what the run is made of, and where it runs."""
-        self.write(names.CONFIG_GIN, config.text)
-        self.write(names.OPERATIVE_CONFIG, config.operative)
+    def write_config(self, config: Config, remarks: Sequence[str] = ()) -> None:
+        """Writes what the run is made of, and where it runs; remarks stand above the config as comments."""
+        head = "".join(f"# {remark}\n" for remark in remarks)
+        self.write(names.CONFIG_GIN, head + config.text)
+        self.write(names.OPERATIVE_CONFIG, head + config.operative)
         self.write_json(names.CONFIG_JSON, config.json)
         self.write_json(names.ENVIRONMENT, environment())
 
@@ -139,6 +145,7 @@ def environment() -> dict[str, Any]:
     devices = jax.devices()
     return {
         "vsml": __version__,
+        "commits": commits(),
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "platform": platform.platform(),
@@ -148,6 +155,32 @@ def environment() -> dict[str, Any]:
         "cpu_cores": os.cpu_count(),
         "command": _command(sys.argv),
     }
+
+
+@functools.cache
+def commits() -> dict[str, str]:
+    """The git commits of this package and of the working directory, where they are kept in git; cut to 12 digits."""
+    package = Path(__file__).resolve().parents[1]
+    found = {"vsml": _commit(package, package / "__init__.py"), "working directory": _commit(Path.cwd())}
+    if found["working directory"] == found["vsml"]:
+        del found["working directory"]
+    return {name: commit for name, commit in found.items() if commit}
+
+
+def _commit(directory: Path, file: Path | None = None) -> str:
+    """The commit of a directory, `-dirty` with changes; nothing without git, or where `file` is not kept in it."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(directory), *arguments]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return ""
+        return done.stdout.strip()
+
+    if file is not None and not git("ls-files", str(file)):
+        return ""
+    return git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
 
 
 def _command(arguments: Sequence[str]) -> str:

@@ -65,7 +65,7 @@ class RunLock:
                 raise Occupied(f"{self._directory}: another process has just begun to train here") from None
 
     def check(self) -> None:
-        """Raises `UserError` where the run directory has gone, or another process has it by now. Call before writing."""
+        """Raises `UserError` where the run directory has gone, or another process has it. Call before writing."""
         if self._own is None:
             return
         if not (self._directory / names.CONFIG_JSON).exists():  # others may have made the directory again

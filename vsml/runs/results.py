@@ -65,6 +65,11 @@ class Run:
         """The entries of `evaluations.jsonl`: evaluations during meta-training."""
         return read_metrics(self.path / names.INTERIM)
 
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The entries of `history.jsonl`, see `vsml.runs.history`; none of a run of an earlier version."""
+        return read_metrics(self.path / names.HISTORY)
+
     def curves(self, evaluation: str) -> dict[str, np.ndarray]:
         """The curves of an evaluation, [lifetimes, T] each, and those of its rivals as `RIVAL_CURVE`."""
         try:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -14,13 +15,13 @@ from vsml.config import Config
 from vsml.errors import UserError
 from vsml.evaluation.data import notes_on_repeats
 from vsml.experiment import Experiment
-from vsml.fields import EVALUATES
 from vsml.hardware import products_in
 from vsml.runs.checkpoints import Checkpoints
 from vsml.runs.directory import RunDirectory, differences
+from vsml.runs.history import Change, about_schedule, changes, fingerprints, note, swaps
 from vsml.runs.lock import RunLock
-from vsml.runs.results import Run
-from vsml.runs.saved import newest_step
+from vsml.runs.results import Run, read_metrics
+from vsml.runs.saved import newest_step, read_meta
 from vsml.training.distributed import all_or_none, check_alike, check_shared, is_main, leave_cluster, say, together
 from vsml.training.dry_run import check_evaluators, check_meta_parameters
 from vsml.training.interruption import CommonSignal, Interrupted, catch_interruption, name_of
@@ -49,10 +50,11 @@ def train(config: Config, directory: Path, num_devices: int | None = None) -> di
         saved.
     """
     with closing(RunLock(directory.absolute(), say)) as lock:
-        experiment, parallel, run, start, origin, summary = together(
+        experiment, parallel, run, start, origin, changed, data, summary = together(
             lambda: _prepare(config, directory, num_devices, lock)
         )
         check_shared(run.path)
+        check_alike(json.dumps(data), "the data of meta-training")
         if origin.record is not None:
             check_alike(origin.record["sha256"], f"train.start_from: {experiment.start_from}")
         if summary is not None:
@@ -66,23 +68,30 @@ def train(config: Config, directory: Path, num_devices: int | None = None) -> di
             say(line)
         if is_main():
             run.summary_json.unlink(missing_ok=True)  # of an end that is none any more
-            run.write_config(config)
+            note(run, start, changed, data, parallel.num_devices)
+            run.write_config(config, swaps(read_metrics(run.history)))
         with closing(Checkpoints(run.checkpoints)) as checkpoints, all_or_none(), products_in(experiment.precision):
-            params, meta = _meta_train(experiment, parallel, run, lock, checkpoints, start, origin, config)
+            params, meta = _meta_train(experiment, parallel, run, lock, checkpoints, start, origin, data, config)
         head = summary_head(config, experiment, parallel.num_devices, experiment.steps, meta)
         lock.check()
         return finish(run, config, experiment, params, head) if leave_cluster() else head
 
 
-def _prepare(
-    config: Config, directory: Path, num_devices: int | None, lock: RunLock
-) -> tuple[Experiment, Parallel, RunDirectory, int, Start, dict[str, Any] | None]:
-    """Whatever can go wrong before the first meta-step, and shows already.
+class _Prepared(NamedTuple):
+    """What a run begins with, or goes on with."""
 
-    Returns:
-      The experiment, its devices, its run directory, the meta-steps that are done, what a new run begins with, and the
-      summary of a complete one.
-    """
+    experiment: Experiment
+    parallel: Parallel
+    run: RunDirectory
+    start: int  # meta-steps that are done
+    origin: Start
+    changed: list[Change]  # since the last start
+    data: dict[str, str]  # fingerprints by share
+    summary: dict[str, Any] | None  # of a complete run
+
+
+def _prepare(config: Config, directory: Path, num_devices: int | None, lock: RunLock) -> _Prepared:
+    """Whatever can go wrong before the first meta-step, and shows already."""
     experiment = config.build()
     check_meta_parameters(experiment)  # loads the data: a missing file shows before anything is written
     members = [share.members for share in experiment.shares]
@@ -95,10 +104,27 @@ def _prepare(
     run.create()
     if is_main():
         lock.acquire()
-    start, same_evaluators = _compare_with_earlier_run(run, config, experiment)
+    start, changed = _compare_with_earlier_run(run, config, experiment)
     summary = Run(run.path, run.path.name).summary
+    same_evaluators = not any(change.evaluates for change in changed)
     complete = summary and summary["meta_steps"] == start == experiment.steps and same_evaluators
-    return experiment, parallel, run, start, origin, summary if complete else None
+    data = fingerprints([share.name for share in experiment.shares], experiment.load())
+    if start < experiment.steps:
+        _refuse_other_data(run, start, data)
+    return _Prepared(experiment, parallel, run, start, origin, changed, data, summary if complete else None)
+
+
+def _refuse_other_data(run: RunDirectory, start: int, data: dict[str, str]) -> None:
+    """Raises `UserError` where a run would go on with other data than it began with."""
+    saved = (read_meta(run.checkpoints, start) if start else {}).get("data") or data  # none of an earlier version
+    for name, digest in data.items():
+        if saved.get(name) != digest:
+            of = f" of {name}" if name else ""
+            raise UserError(
+                f"{run.path}: the data{of} are not those of its first {start} meta-steps (they were rewritten, or "
+                "others are found first): restore them, or choose another --run_dir, with train.start_from to go on "
+                "from these meta-parameters"
+            )
 
 
 def _lifetimes(experiment: Experiment) -> str:
@@ -115,16 +141,17 @@ def _where(parallel: Parallel) -> str:
     return devices if processes == 1 else f"{devices} of {processes} processes"
 
 
-def _compare_with_earlier_run(run: RunDirectory, config: Config, experiment: Experiment) -> tuple[int, bool]:
+def _compare_with_earlier_run(run: RunDirectory, config: Config, experiment: Experiment) -> tuple[int, list[Change]]:
     """Compares with an earlier run in this directory; refuses another experiment.
 
     Returns:
-      Its finished meta-steps, 0 for none, and whether its evaluators are those of today.
+      Its finished meta-steps, 0 for none, and what has changed since it was started last.
     """
     start = newest_step(run.checkpoints)
     if start is None:
-        return 0, True
-    allowed, refused = differences(run.saved_config(), config)
+        return 0, []
+    saved = run.saved_config()
+    allowed, refused = differences(saved, config)
     if refused:
         shown = "; ".join(refused[:8]) + (f"; and {len(refused) - 8} more" if len(refused) > 8 else "")
         raise UserError(
@@ -138,8 +165,9 @@ def _compare_with_earlier_run(run: RunDirectory, config: Config, experiment: Exp
         )
     for line in allowed:
         say(f"changed since this run was started: {line}")
-    changed = [key for key, _, _ in config.differences(run.saved_config())]
-    return start, not any(config.mark(key) == EVALUATES for key in changed)
+    if schedule := about_schedule(saved, config, start):
+        say(schedule)
+    return start, changes(saved, config)
 
 
 def _meta_train(
@@ -150,6 +178,7 @@ def _meta_train(
     checkpoints: Checkpoints,
     start: int,
     origin: Start,
+    fingerprint: dict[str, str],
     config: Config,
 ) -> tuple[Params, dict[str, Any]]:
     """The loop. Returns the final meta-parameters as host arrays, and what checkpoints say beside their arrays."""
@@ -162,10 +191,12 @@ def _meta_train(
         "best": {"step": 0, "loss": float("inf")},
         "specs": [dataclasses.asdict(spec) for spec in experiment.specs],
         "started_from": origin.record,
+        "data": fingerprint,
     }
     if start:
         like = (state._replace(params=()), estimator)
-        params, (state, estimator), meta = checkpoints.restore(start, state.params, like)
+        params, (state, estimator), saved = checkpoints.restore(start, state.params, like)
+        meta |= saved  # an earlier version saved fewer of them
         state = state._replace(params=parallel.replicate(params))
         say(f"resumed after {start} meta-steps")
     if start == experiment.steps:
