@@ -7,6 +7,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -233,6 +234,79 @@ def test_numbers_that_are_not_finite(tmp_path: Path):
     entries = (tmp_path / "run" / "metrics.jsonl").read_text().replace('"loss": 2.1', '"loss": null, "was": 2.1')
     (tmp_path / "run" / "metrics.jsonl").write_text(entries)
     assert "not finite" in written(tmp_path / "run")[0]
+
+
+def change(path: Path, file: str, **changes: Any) -> None:
+    content = json.loads((path / file).read_text())
+    (path / file).write_text(json.dumps(content | changes))
+
+
+def note_history(path: Path, swap: int | None = None, data: str = "a") -> None:
+    """What a run went through: a schedule that was exchanged after so many meta-steps, or nothing."""
+    machine = {"vsml": "1.0", "packages": {"jax": "0.10"}, "devices_used": 1, "device_kind": "cpu", "processes": 1}
+    start = {"step": 0, "changes": [], "data": {"": data}, "environment": machine}
+    changed = {"key": "train.optimizer.decay_steps", "old": swap, "new": 30, "schedule": True}
+    entries = [start] if swap is None else [start, start | {"step": swap, "changes": [changed]}]
+    (path / "history.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+
+
+@pytest.mark.parametrize("unlike", ["length", "settings", "schedule", "data"])
+def test_points_that_are_unlike_in_what_no_axis_varies_are_never_compared(tmp_path: Path, unlike: str):
+    write_sweep(tmp_path, ACCURACIES | {("8", "error"): [0.7, 0.72, 0.99]})
+    name = "size=8,feedback=error,seed=2"
+    runs = {path.parent.name: path.parent for path in tmp_path.glob("*/config.json")}
+    for run in runs.values():
+        note_history(run, 20 if unlike == "schedule" and run.name == name else None)
+    reason = {
+        "length": "it ended after 20 meta-steps, not 30",
+        "settings": "it was trained with other settings than the sweep's",
+        "schedule": "its schedule is not that of the others: after 20 meta-steps train.optimizer.decay_steps: 20 -> 30",
+        "data": "it was trained on other data than others with the same tasks",
+    }[unlike]
+    if unlike == "length":
+        change(runs[name], "summary.json", meta_steps=20)
+    if unlike == "settings":
+        points = json.loads((tmp_path / "sweep.json").read_text())["points"]
+        change(tmp_path, "sweep.json", points=[point | {"settings": "asked for"} for point in points])
+        for run in runs.values():
+            change(run, "config.json", settings="other" if run.name == name else "asked for")
+    if unlike == "data":
+        note_history(runs[name], data="b")
+    markdown = written(tmp_path)[0].replace("\\", "")
+    assert rows(markdown, "Not compared") == [["run", "reason"], [name, reason]]
+    found = rows(markdown, "Evaluation: digits")
+    assert found[3][:5] == ["8", "error", "2", "**0.710 ± 0.127**", "0.005"]
+    assert "0.99" not in markdown
+    assert rows(markdown, "Meta-training")[3][2] == "2"
+
+
+def test_what_an_axis_varies_is_compared(tmp_path: Path):
+    write_sweep(tmp_path, ACCURACIES)
+    for path in tmp_path.glob("*/config.json"):
+        note_history(path.parent, 20)
+        axis = path.parent.name.partition(",seed")[0]
+        config = json.loads(path.read_text())
+        change(path.parent, "config.json", train=config["train"] | {"tasks": axis})
+        note_history(path.parent, 20, data=axis)
+    markdown, _ = written(tmp_path)
+    assert "Not compared" not in markdown
+    assert "## History" in markdown
+
+
+@pytest.mark.parametrize("size", [0, 100, 700])
+def test_a_truncated_file_of_curves_is_named_and_the_rest_is_shown(tmp_path: Path, size: int):
+    write_sweep(tmp_path, ACCURACIES)
+    whole = written(tmp_path)[0]
+    path = tmp_path / "size=4,feedback=error,seed=1" / "evaluations" / "digits.npz"
+    path.write_bytes(path.read_bytes()[:size])
+    markdown = written(tmp_path)[0]
+    assert rows(markdown.replace("\\", ""), "Damaged files")[1] == [
+        "size=4,feedback=error,seed=1",
+        "evaluations/digits.npz cannot be read",
+    ]
+    assert rows(markdown, "Evaluation: digits") == rows(whole, "Evaluation: digits")
+    (path.parents[1] / "summary.json").write_text('{"meta_steps"')
+    assert "summary.json cannot be read" in written(tmp_path)[0].replace("\\", "")
 
 
 def test_no_run_and_no_sweep(tmp_path: Path):

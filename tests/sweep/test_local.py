@@ -15,7 +15,9 @@ from runs import NO_EVALUATORS, TINY, call, summary
 
 import vsml
 from vsml.errors import UserError
-from vsml.sweep import load, local, run_all
+from vsml.runs.directory import RunDirectory, settings
+from vsml.runs.lock import Occupied, RunLock
+from vsml.sweep import Sweep, launch, load, local, run_all, run_point
 from vsml.sweep.runs import record, row, status
 from vsml.training.interruption import Interrupted
 
@@ -190,6 +192,7 @@ def test_the_record_names_every_point(tmp_path: Path, monkeypatch: pytest.Monkey
         "labels": {"learner": "Meta RNN"},
         "overrides": ["STEPS=3", "learners/meta_rnn.gin"],
         "steps": 3,
+        "settings": settings(load("my.gin", ["STEPS=3"]).points[1].config),
     }
 
 
@@ -218,3 +221,100 @@ def test_real_points_of_which_one_fails(tmp_path: Path, monkeypatch: pytest.Monk
     assert outcome.code == 0
     assert not (blocked / "failure.txt").exists()
     assert call(capfd, *arguments).err.endswith("compares them\n")
+
+
+# A sweep that is run again with other overrides.
+
+
+def trained(sweep: Sweep, directory: Path, steps: int | None = None) -> None:
+    """Points made of paper get a checkpoint and the config that they were trained with, as a trainer leaves it."""
+    for point in sweep.points:
+        run = RunDirectory(point.run_directory(directory))
+        done = steps or point.config.json["train"]["steps"]
+        (run.checkpoints / str(done)).mkdir(parents=True)
+        run.write_config(point.config)
+        if steps is None:
+            run.write_json("summary.json", {"meta_steps": done})
+
+
+def content(directory: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["LENGTH=7"],
+            r"4 point\(s\), such as learner=VSML,seed=0 \(train\.tasks\.length: 100 -> 7\), trained with",
+        ),
+        (["STEPS=900"], r"4 point\(s\), such as learner=VSML,seed=0 \(train\.steps: 700 -> 900\), trained for another"),
+        (["STEPS=20", "sweep.extend=True"], r"\(train\.steps: 700 -> 20\), trained with other settings"),
+    ],
+)
+@pytest.mark.parametrize("how", ["all", "one", "launch"])
+def test_other_settings_are_refused_before_anything_is_written(paper, words: list[str], message: str, how: str):
+    sweep, directory = paper
+    trained(sweep, directory)
+    record(sweep, directory)
+    before = content(directory)
+    other = load("my.gin", words)
+    ways = {
+        "all": lambda: run_all(other, directory),
+        "one": lambda: run_point(other, 0, directory),
+        "launch": lambda: launch(other, directory, "slurm"),
+    }
+    with pytest.raises(UserError, match=message if how != "one" else message.replace("4 point", "1 point")):
+        ways[how]()
+    assert content(directory) == before
+    assert [status(point, directory)[0] for point in sweep.points] == ["finished"] * 4
+
+
+def test_longer_points_are_trained_on_where_that_is_asked_for(paper):
+    sweep, directory = paper
+    trained(sweep, directory, 300)  # not at their end yet
+    longer = load("my.gin", ["STEPS=900", "sweep.extend=True"])
+    for point in longer.points:
+        (directory / f"{point.index}.json").write_text(json.dumps(point.config.json))
+    run_all(longer, directory)
+    assert started(directory) == [0, 1, 2, 3]
+
+
+def test_another_cadence_leaves_finished_points_finished(paper):
+    sweep, directory = paper
+    trained(sweep, directory)
+    other = load("my.gin", ["train.log_every=3"])
+    assert [status(point, directory)[0] for point in other.points] == ["finished"] * 4
+    evaluated = load("my.gin", ["evaluators.OnlineAccuracy.seed=3"])
+    assert [status(point, directory)[0] for point in evaluated.points] == ["unfinished"] * 4
+
+
+def test_a_mistake_in_a_finished_point_does_not_make_it_a_failed_one(paper, monkeypatch: pytest.MonkeyPatch):
+    sweep, directory = paper
+    trained(sweep, directory)
+
+    def fails(*_: object) -> None:
+        raise UserError("its data are not there any more")
+
+    monkeypatch.setattr("vsml.sweep.runs.trainer.train", fails)
+    with pytest.raises(UserError, match="not there any more"):
+        run_point(sweep, 0, directory)
+    assert status(sweep.points[0], directory)[0] == "finished"
+    (sweep.points[1].run_directory(directory) / "summary.json").unlink()
+    with pytest.raises(UserError, match="not there any more"):
+        run_point(sweep, 1, directory)
+    assert status(sweep.points[1], directory) == ("failed", "its data are not there any more")
+
+
+def test_a_point_that_is_trained_elsewhere_is_left_alone(paper, monkeypatch: pytest.MonkeyPatch):
+    sweep, directory = paper
+    run = sweep.points[2].run_directory(directory)
+    held = RunLock(run, print)
+    held.acquire()
+    monkeypatch.undo()
+    before = content(directory)
+    for start in (lambda: run_point(sweep, 2, directory), lambda: local._check(list(sweep.points[2:3]), directory)):
+        with pytest.raises(Occupied, match="trains here"):
+            start()
+    assert content(directory) == before
+    held.close()

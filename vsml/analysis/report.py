@@ -17,6 +17,7 @@ import numpy as np
 
 from vsml.analysis import plots
 from vsml.analysis.document import Block, Cell, Code, Heading, Picture, Table, Text, to_html, to_markdown
+from vsml.analysis.likeness import comparable
 from vsml.analysis.network_picture import report_section
 from vsml.analysis.plots import Curve
 from vsml.analysis.statistics import Estimate, band, estimate, smooth, welch
@@ -65,11 +66,13 @@ def report(path: Path) -> str:
 
 def describe(results: Results) -> list[Block]:
     """The whole report."""
-    blocks: list[Block] = [Heading(results.name, 1), *_what_was_run(results)]
+    everything = results
+    results, apart = comparable(everything)
+    blocks: list[Block] = [Heading(results.name, 1), *_what_was_run(everything), *_left_out(everything, apart)]
     for name in _evaluations(results.runs):
         blocks += _evaluation(results, name)
     blocks += [*_meta_training(results), *_axes(results), *_scale(results), *_differences(results), *_costs(results)]
-    blocks += _code_and_changes(results)
+    blocks += _code_and_changes(everything)
     if results.sweep is None:
         blocks += report_section(results.path)
     return blocks
@@ -93,6 +96,22 @@ def _what_was_run(results: Results) -> list[Block]:
     if unfinished:
         rows = [[Cell(r.name), Cell(r.status), Cell(_progress(r)), Cell(r.failure)] for r in unfinished]
         blocks += [Heading("Not finished", 2), Table(("run", "state", "meta-steps", "reason"), rows)]
+    return blocks
+
+
+def _left_out(results: Results, apart: Mapping[str, str]) -> list[Block]:
+    """Runs that are not compared with the others, and files of results that cannot be read."""
+    rows = [[Cell(name), Cell(reason)] for name, reason in apart.items()]
+    damaged = [[Cell(run.name), Cell(f"{file} cannot be read")] for run in results.runs for file in run.damaged]
+    blocks: list[Block] = []
+    if rows:
+        note = Text(
+            "These runs are not like the others in what the sweep does not vary, so they are in no table or plot."
+        )
+        blocks += [Heading("Not compared"), note, Table(("run", "reason"), rows)]
+    if damaged:
+        note = Text("What these files hold is missing below. To make those of an evaluation again: `vsml eval RUN`.")
+        blocks += [Heading("Damaged files"), note, Table(("run", "file"), damaged)]
     return blocks
 
 

@@ -5,7 +5,8 @@
     axes.SEED = [0, 1, 2]                      values of a macro, or of a field as in axes.cells.LSTM.size
     axes.learner = ["learners/vsml.gin", ...]  gin files and KEY=VALUE; {"label": ...} names the points
 
-`sweep.zip`, `sweep.tags` and `sweep.skip_refused` say how the axes combine.
+`sweep.zip`, `sweep.tags` and `sweep.skip_refused` say how the axes combine, `sweep.extend` that points which were
+trained for another number of meta-steps go on to this one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from vsml.config.statements import COMMAND_LINE, Binding, Include, Macro, Refere
 from vsml.errors import UserError
 
 AXES, SWEEP = "axes", "sweep"
-SETTINGS: Mapping[str, Any] = {"zip": tuple[str, ...], "tags": tuple[str, ...], "skip_refused": bool}
+SETTINGS: Mapping[str, Any] = {"zip": tuple[str, ...], "tags": tuple[str, ...], "skip_refused": bool, "extend": bool}
 """What `sweep.` may be followed by, and its type."""
 
 
@@ -64,6 +65,7 @@ class SweepFile:
     zipped: tuple[str, ...]  # axes that advance together
     tags: tuple[str, ...]
     skip_refused: bool  # whether points that make no sense are left out
+    extend: bool  # whether points trained for another number of meta-steps go on to the one asked for
 
 
 def read_sweep(name: str, words: Sequence[str] = ()) -> SweepFile:
@@ -111,7 +113,14 @@ def read_sweep(name: str, words: Sequence[str] = ()) -> SweepFile:
     zipped = settings.get("zip", ())
     _check_zip(path, [axis for axis in axes if axis.name in zipped])
     return SweepFile(
-        path, recipe, tuple(shared), tuple(axes), zipped, settings.get("tags", ()), settings.get("skip_refused", False)
+        path=path,
+        recipe=recipe,
+        shared=tuple(shared),
+        axes=tuple(axes),
+        zipped=zipped,
+        tags=settings.get("tags", ()),
+        skip_refused=settings.get("skip_refused", False),
+        extend=settings.get("extend", False),
     )
 
 

@@ -209,10 +209,11 @@ class Checkpoints:
         self._failed = True
         full = (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "no space left" in str(error).lower()
         cause = "the disk is full" if full else _one_line(error)
-        newest, mend = self.newest(), "free space or choose another --run_dir and run the same command again"
-        if newest is not None:
-            kept = f"the one of step {newest} is intact"
-        elif self._manager.all_steps():
+        mend = "free space or choose another --run_dir and run the same command again"
+        steps = self._manager.all_steps()  # also those whose write goes on in the background
+        if there := [step for step in steps if any(self.directory.glob(f"{step}*"))]:
+            kept = f"the one of step {max(there)} is intact"
+        elif steps:
             kept, mend = "those before it have been removed", "run the same command again to start anew"
         else:
             kept = "no checkpoint had been written before"

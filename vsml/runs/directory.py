@@ -7,6 +7,7 @@ history.jsonl  checkpoints/  train/  eval/  evaluations/*.npz
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -23,7 +24,7 @@ from typing import Any
 import jax
 
 from vsml import __version__
-from vsml.config import Config
+from vsml.config import Config, leaves
 from vsml.errors import UserError
 from vsml.fields import EVALUATES, FOLLOWS_STEPS, MAY_CHANGE
 from vsml.runs import names
@@ -66,7 +67,7 @@ class RunDirectory:
         head = "".join(f"# {remark}\n" for remark in remarks)
         self.write(names.CONFIG_GIN, head + config.text)
         self.write(names.OPERATIVE_CONFIG, head + config.operative)
-        self.write_json(names.CONFIG_JSON, config.json)
+        self.write_json(names.CONFIG_JSON, {**config.json, "settings": settings(config)})
         self.write_json(names.ENVIRONMENT, environment())
 
     def read(self, name: str) -> str:
@@ -121,6 +122,13 @@ def differences(saved: Mapping[str, Any], config: Config) -> tuple[list[str], li
         harmless = mark in (MAY_CHANGE, EVALUATES) or (mark == FOLLOWS_STEPS and (old, new) == lengths)
         (allowed if harmless else refused).append(f"{key}: {old!r} -> {new!r}")
     return allowed, refused
+
+
+def settings(config: Config) -> str:
+    """A digest of what makes the results what they are: runs of the same differ in cadence and chunks alone."""
+    found = leaves(config.json["train"], "train").items()
+    kept = {key: value for key, value in found if key == "train.steps" or config.mark(key) != MAY_CHANGE}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def hyperparameters(config: Config) -> dict[str, Any]:

@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +19,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from vsml.runs.files import DAMAGE
 from vsml.types import Params
 
 ABOUT = "about"
-DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)

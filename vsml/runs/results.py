@@ -13,6 +13,7 @@ import numpy as np
 
 from vsml.errors import UserError
 from vsml.runs import names
+from vsml.runs.files import DAMAGE
 
 SEED = "SEED"
 Status = Literal["finished", "failed", "unfinished", "not started"]
@@ -26,6 +27,7 @@ class Run:
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)  # axis -> label
     steps: int | None = None  # asked for
+    settings: str | None = None  # asked for: a digest, as in `config.json`
 
     @property
     def status(self) -> Status:
@@ -72,11 +74,15 @@ class Run:
 
     def curves(self, evaluation: str) -> dict[str, np.ndarray]:
         """The curves of an evaluation, [lifetimes, T] each, and those of its rivals as `RIVAL_CURVE`."""
-        try:
-            with np.load(self.path / names.EVALUATIONS / f"{evaluation}.npz") as file:
-                return {name: np.atleast_2d(file[name]) for name in file.files}
-        except (OSError, ValueError):
-            return {}
+        return _read_curves(self.path / names.EVALUATIONS / f"{evaluation}.npz") or {}
+
+    @property
+    def damaged(self) -> list[str]:
+        """Files of results that are there but cannot be read."""
+        documents = [path for name in (names.CONFIG_JSON, names.SUMMARY) if (path := self.path / name).exists()]
+        found = [path for path in documents if _read_json(path) is None]
+        found += [path for path in sorted(self.path.glob(f"{names.EVALUATIONS}/*.npz")) if _read_curves(path) is None]
+        return [str(path.relative_to(self.path)) for path in found]
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,7 @@ def read_results(path: Path) -> Results:
             )
         return Results(path, run.name, (run,))
     seeds = next((axis["name"] for axis in sweep["axes"] if axis["key"] == SEED), "")
-    runs = tuple(Run(path / p["name"], p["name"], p["labels"], p["steps"]) for p in sweep["points"])
+    runs = tuple(Run(path / p["name"], p["name"], p["labels"], p["steps"], p.get("settings")) for p in sweep["points"])
     axes = tuple(axis["name"] for axis in sweep["axes"] if axis["name"] != seeds)
     return Results(path, Path(sweep["file"]).stem, runs, axes, seeds, sweep)
 
@@ -134,6 +140,14 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             break  # being written
         entries.append(entry)
     return entries
+
+
+def _read_curves(path: Path) -> dict[str, np.ndarray] | None:
+    try:
+        with path.open("rb") as content, np.load(content) as file:  # numpy itself leaves a damaged file open
+            return {name: np.atleast_2d(file[name]) for name in file.files}
+    except DAMAGE:
+        return None
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

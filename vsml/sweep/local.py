@@ -23,10 +23,11 @@ import jax
 from vsml.errors import UserError
 from vsml.runs.directory import RunDirectory
 from vsml.runs.files import write_whole, writing
+from vsml.runs.lock import refuse_where_occupied
 from vsml.runs.names import FAILURE, LOG
 from vsml.runs.saved import newest_step
 from vsml.sweep.points import Point, Sweep
-from vsml.sweep.runs import record, status
+from vsml.sweep.runs import check_earlier, record, status
 from vsml.training.distributed import say
 from vsml.training.dry_run import check_evaluators, check_meta_parameters, shapes_of_learner
 from vsml.training.interruption import Interrupted, Interruption, catch_interruption, name_of
@@ -81,9 +82,10 @@ def run_all(sweep: Sweep, directory: Path, jobs: int = 1) -> None:
     for refused in sweep.refused:
         say(f"left out {refused.name}: {refused.reason}")
     with _lock(directory):
-        record(sweep, directory)
+        check_earlier(sweep.points, directory, sweep.extend)
         waiting = [point for point in sweep.points if status(point, directory)[0] != "finished"]
         _check(waiting, directory)
+        record(sweep, directory)
         tally = _Tally(len(sweep.points), len(sweep.points) - len(waiting))
         if tally.done:
             say(f"{tally.done} of {tally.total} points are finished already")
@@ -103,6 +105,7 @@ def _check(points: list[Point], directory: Path) -> None:
     """Builds every point by shapes alone: a missing file or parts that do not go together show before anything runs."""
     known = set()
     for point in points:
+        refuse_where_occupied(point.run_directory(directory), say)
         experiment = point.config.build()
         try:
             shapes = (experiment.learner, experiment.specs)

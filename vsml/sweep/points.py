@@ -62,6 +62,7 @@ class Sweep:
     axes: tuple[Axis, ...]
     points: tuple[Point, ...]  # points[i].index == i
     refused: tuple[Refused, ...]
+    extend: bool = False  # whether points trained for another number of meta-steps go on to the one asked for
 
     @property
     def name(self) -> str:
@@ -114,6 +115,7 @@ def load(file: str, words: Sequence[str] = ()) -> Sweep:
         axes=described.axes,
         points=tuple(points),
         refused=tuple(refused),
+        extend=described.extend,
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ from vsml.analysis.tables import aligned
 from vsml.config import Config
 from vsml.errors import UserError
 from vsml.runs import names
-from vsml.runs.directory import RunDirectory, hyperparameters
+from vsml.runs.directory import RunDirectory, differences, hyperparameters, settings
 from vsml.runs.files import write_whole
+from vsml.runs.lock import Occupied, refuse_where_occupied
 from vsml.runs.results import Run, Status
+from vsml.runs.saved import newest_step
 from vsml.sweep.points import Point, Sweep
 from vsml.training import trainer
+from vsml.training.distributed import say
 from vsml.training.interruption import Interrupted
 from vsml.training.writers import is_number
 
@@ -32,10 +36,10 @@ LAUNCHERS = {"slurm": "launch/slurm.py", "xm": "xm/launch.py"}
 
 
 def record(sweep: Sweep, directory: Path) -> None:
-    """Writes `sweep.json`, what a report needs to know of runs that are not there yet.
+    """Writes `sweep.json`, what a report needs to know of runs that are not there yet; call `check_earlier` before.
 
     Raises:
-      UserError: if the directory holds another sweep, or cannot be written.
+      UserError: if it cannot be written.
     """
     content = {
         "file": sweep.file,
@@ -47,12 +51,53 @@ def record(sweep: Sweep, directory: Path) -> None:
             for axis in sweep.axes
         ],
         "points": [
-            {"name": p.name, "labels": dict(p.labels), "overrides": list(p.overrides), "steps": _steps(p.config)}
+            {"name": p.name, "labels": dict(p.labels), "overrides": list(p.overrides), **_asked(p.config)}
             for p in sweep.points
         ],
         "refused": [{"name": point.name, "reason": point.reason} for point in sweep.refused],
     }
     RunDirectory(directory).write_json(names.SWEEP, content)
+
+
+def check_earlier(points: Sequence[Point], directory: Path, extend: bool) -> None:
+    """Compares points with what earlier commands have trained of them; nothing is changed.
+
+    Args:
+      points: of the sweep.
+      directory: of the sweep.
+      extend: whether a point may go on to another number of meta-steps than it was trained for.
+
+    Raises:
+      UserError: where a point was trained with other settings, or would be extended without being asked to.
+    """
+    others, lengths = [], []
+    for point in points:
+        run = RunDirectory(point.run_directory(directory))
+        done, steps = newest_step(run.checkpoints), _steps(point.config)
+        if done is None:
+            continue
+        saved = run.saved_config()
+        length = f"{point.name} (train.steps: {saved['train']['steps']} -> {steps})"
+        if refused := differences(saved, point.config)[1]:
+            others.append(f"{point.name} ({refused[0]})")
+        elif done > steps:
+            others.append(length)
+        elif saved["train"]["steps"] != steps:
+            lengths.append(length)
+    if others:
+        raise UserError(
+            f"{directory}: holds {_such_as(others)} trained with other settings: choose another --sweep_dir, or the "
+            "settings of before"
+        )
+    if lengths and not extend:
+        raise UserError(
+            f"{directory}: holds {_such_as(lengths)} trained for another number of meta-steps: choose another "
+            "--sweep_dir, or set sweep.extend=True to train all of them on to the new number"
+        )
+
+
+def _such_as(points: Sequence[str]) -> str:
+    return f"{len(points)} point(s), such as {points[0]},"
 
 
 def launch(sweep: Sweep, directory: Path, launcher: str) -> int:
@@ -80,6 +125,7 @@ def launch(sweep: Sweep, directory: Path, launcher: str) -> int:
         raise UserError(
             f"--launcher {launcher}: {error}; install the extra, as in pip install 'vsml[{launcher}]'"
         ) from None
+    check_earlier(sweep.points, directory, sweep.extend)
     record(sweep, directory)
     return module.launch(sweep.file, list(sweep.words), directory)
 
@@ -101,24 +147,32 @@ def run_point(sweep: Sweep, index: int, directory: Path, num_devices: int | None
     """
     point = sweep.point(index)
     run = RunDirectory(point.run_directory(directory))
+    check_earlier([point], directory, sweep.extend)
+    refuse_where_occupied(run.path, say)
+    finished = status(point, directory)[0] == "finished"
     run.create()
     failure = run.path / names.FAILURE
     failure.unlink(missing_ok=True)
     run.write_json(names.POINT, _description(sweep, point))
     try:
         return trainer.train(point.config, run.path, num_devices)
-    except Interrupted:
+    except (Interrupted, Occupied):
         raise
     except UserError as error:
-        write_whole(failure, f"{error}\n")
+        if not finished:
+            write_whole(failure, f"{error}\n")
         raise
 
 
 def status(point: Point, directory: Path) -> tuple[Status, str]:
     """How far a point is, and for a failed one why."""
     run = Run(point.run_directory(directory), point.name, steps=_steps(point.config))
-    same = run.status == "finished" and not point.config.differences(RunDirectory(run.path).saved_config())
-    return ("unfinished" if run.status == "finished" and not same else run.status), run.failure
+    if run.status != "finished":
+        return run.status, run.failure
+    saved = RunDirectory(run.path).saved_config()
+    # A run of an earlier version has no digest.
+    same = saved["settings"] == settings(point.config) if "settings" in saved else not point.config.differences(saved)
+    return "finished" if same else "unfinished", ""
 
 
 def show(sweep: Sweep, directory: Path) -> str:
@@ -130,6 +184,10 @@ def show(sweep: Sweep, directory: Path) -> str:
     left_out = [f"left out {point.name}: {point.reason}" for point in sweep.refused]
     head = f"{sweep.file}: {len(rows)} points in {directory}{tags}\neach is {common} and"
     return "\n".join([head, *aligned(rows), *left_out])
+
+
+def _asked(config: Config) -> dict[str, Any]:
+    return {"steps": _steps(config), "settings": settings(config)}
 
 
 def _steps(config: Config) -> int:
