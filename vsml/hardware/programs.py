@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import functools
+import glob
 import os
+import re
+import sys
+import warnings
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,6 +22,8 @@ from vsml.hardware import kind
 NETWORKS_AT_ONCE = 8
 """Lifetimes of plain networks, each at all learning rates, that an evaluation runs at once: they fit a CPU's caches. No
 other number has been tried on accelerators."""
+KEPT_BYTES = 2 * 2**30
+"""Of compiled programs in a folder of ours."""
 
 
 def lifetimes_at_once(count: int) -> int:
@@ -75,8 +83,52 @@ def one_device_per_core() -> None:
 def keep_compiled() -> None:
     """Compiled programs are kept in the user's cache folder: a second run of an experiment starts at once.
 
-    JAX_COMPILATION_CACHE_DIR names another folder, and none where it is empty.
+    JAX_COMPILATION_CACHE_DIR names another folder, and none where it is empty. One that is damaged is replaced.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = platformdirs.user_cache_path("vsml") / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(folder))
+        drop_oldest_compiled(folder)
+    if warnings.showwarning is not _Damaged.replace:
+        _Damaged.show, warnings.showwarning = warnings.showwarning, _Damaged.replace
+        warnings.filterwarnings("always", _Damaged.WARNING, UserWarning)
+
+
+def drop_oldest_compiled(folder: Path) -> None:
+    """Removes the compiled programs that were used least recently, as far as they take more than `KEPT_BYTES`.
+
+    JAX can do so itself, and does where JAX_COMPILATION_CACHE_MAX_SIZE is set; it then takes a lock for every program,
+    and keeps nothing more once a program has come from a process without that setting.
+    """
+    if "JAX_COMPILATION_CACHE_MAX_SIZE" in os.environ:
+        return
+    found = []
+    for path in folder.glob("*-cache"):
+        with suppress(OSError):  # another process has removed it
+            status = path.stat()
+            found.append((max(status.st_atime, status.st_mtime), status.st_size, path))
+    kept = 0
+    for _, size, path in sorted(found, reverse=True):
+        kept += size
+        if kept > KEPT_BYTES:
+            with suppress(OSError):
+                path.unlink()
+
+
+class _Damaged:
+    """Removes compiled programs that JAX cannot read: it warns, compiles them, and leaves the damaged ones in place."""
+
+    WARNING = "Error reading persistent compilation cache entry for '(.+?)'"
+    show: Callable[..., None] = staticmethod(warnings.showwarning)
+
+    @staticmethod
+    def replace(message: Warning | str, *where: Any, **more: Any) -> None:
+        """In place of `warnings.showwarning`. The warning names a program, of which there may be several variants."""
+        folder, found = jax.config.values["jax_compilation_cache_dir"], re.match(_Damaged.WARNING, str(message))
+        if not (folder and found):
+            _Damaged.show(message, *where, **more)
+            return
+        for path in Path(folder).glob(f"{glob.escape(found[1])}-*-cache"):
+            with suppress(OSError):
+                path.unlink()
+        print(f"{folder}: the compiled program {found[1]} was damaged; it is compiled again", file=sys.stderr)

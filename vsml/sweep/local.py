@@ -21,6 +21,7 @@ from typing import IO
 import jax
 
 from vsml.errors import UserError
+from vsml.hardware import drop_oldest_compiled
 from vsml.runs.directory import RunDirectory
 from vsml.runs.files import write_whole, writing
 from vsml.runs.lock import refuse_where_occupied
@@ -86,6 +87,7 @@ def run_all(sweep: Sweep, directory: Path, jobs: int = 1) -> None:
         waiting = [point for point in sweep.points if status(point, directory)[0] != "finished"]
         _check(waiting, directory)
         record(sweep, directory)
+        drop_oldest_compiled(directory / COMPILED)
         tally = _Tally(len(sweep.points), len(sweep.points) - len(waiting))
         if tally.done:
             say(f"{tally.done} of {tally.total} points are finished already")
