@@ -87,6 +87,8 @@ def refused(capfd: pytest.CaptureFixture[str], directory: Path, *arguments: str)
         ),
         (["--devices", "5"], "--devices 5: this machine has 4 cpu device(s); ask for 1..4"),
         (["--devices", "0"], "ask for 1..4"),
+        (["--gin_bindings", "SEED = 7\nLENGTH = 123"], "command line: a line break ends the value of SEED"),
+        (["cells.LSTM.size=0"], "command line: cells.LSTM.size is 0"),
         (
             ["learners/gradient_descent.gin"],
             "learners.GradientDescent has no meta-parameters, so there is nothing to meta-train: choose another",

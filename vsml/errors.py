@@ -13,3 +13,6 @@ class UserError(Exception):
     exit_code = 2
     alike = False
     """Whether all processes of a run raise it at the same point: then process 0 says it for all."""
+
+    def __init__(self, message: str):
+        super().__init__(" ".join(message.splitlines()))  # what it quotes may be of several
