@@ -173,12 +173,15 @@ def _train(arguments: Arguments) -> int:
     with distributed.joined(_cluster(arguments)):
         config = distributed.together(lambda: configs.load(recipe, overrides))
         devices = arguments.flags["devices"].value
+        directory = arguments.flags["run_dir"].value or Path("runs") / Path(config.recipe).stem
+        asked = {f"--{name}": arguments.flags[name].value for name in ("devices", "dry_run")}
+        asked |= {"--run_dir": str(directory), "vsml": __version__, **configs.leaves(config.json["train"], "train")}
+        distributed.check_alike(asked, "give all of them the same command")
         if arguments.flags["dry_run"].value:
             from vsml.training.dry_run import dry_run
 
             shown = distributed.together(lambda: dry_run(config, devices))
         else:
-            directory = arguments.flags["run_dir"].value or Path("runs") / Path(config.recipe).stem
             summary = trainer.train(config, Path(directory), devices)
             shown = show(summary) if distributed.is_main() else ""
         if distributed.is_main():

@@ -59,7 +59,7 @@ def test_a_product_with_its_last_axis_fastest():
     ],
 )
 def test_a_line_break_drops_nothing_without_a_word(text: str, words: tuple[str, ...]):
-    with pytest.raises(UserError, match="a line break ends the value of .*: give what follows as its own KEY=VALUE"):
+    with pytest.raises(UserError, match=r"a line break ends the value of .*: give what follows as its own KEY=VALUE"):
         sweep(text, *words)
 
 

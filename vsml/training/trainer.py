@@ -50,7 +50,8 @@ def train(config: Config, directory: Path, num_devices: int | None = None) -> di
     experiment, parallel, run, start, origin, summary = together(lambda: _prepare(config, directory, num_devices))
     check_shared(run.path)
     if origin.record is not None:
-        check_alike(origin.record["sha256"], f"train.start_from: {experiment.start_from}")
+        digest = {f"what train.start_from={experiment.start_from} holds": origin.record["sha256"]}
+        check_alike(digest, "name a file or a checkpoint that does not change")
     if summary is not None:
         say(f"{run.path}: this run is complete ({start} meta-steps)")
         return summary
