@@ -396,6 +396,14 @@ def test_that_is_noticed_without_waiting_for_the_log(poison, tmp_path: Path, cap
     assert "no checkpoint was written yet" in line
 
 
+def test_a_run_that_never_moved_has_failed(poison, tmp_path: Path, capfd):
+    outcome = call(capfd, "train", *TINY, *ES, *poison, "STEPS=4", "--run_dir", tmp_path / "run")
+    line = the_last_line(outcome)
+    assert line.startswith("the last 4 meta-gradients up to step 4 were not finite, so meta-training has stopped; no ")
+    assert line.endswith("or clip the meta-gradient (optax.clip_by_global_norm)")  # fewer than train.max_non_finite
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+
 def test_some_that_are_not_finite_are_skipped_and_counted(poison, tmp_path: Path, capfd):
     arguments = (*TINY, *poison, "objectives.Poisoned.always=False", "STEPS=12", "train.checkpoint_every=6")
     outcome = call(capfd, "train", *arguments, "--run_dir", tmp_path / "run")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from vsml import __version__
-from vsml.errors import UserError
+from vsml.errors import UserError, as_out_of_memory
 from vsml.hardware import keep_compiled, one_device_per_core
 
 if TYPE_CHECKING:
@@ -53,10 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. Returns its exit code; a user's mistake is one line on standard error."""
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
-    except UserError as error:
-        if not (error.alike and _of_another_process()):
-            print(f"vsml: {error}", file=sys.stderr)
-        return error.exit_code
+    except (UserError, MemoryError, RuntimeError) as error:
+        known = error if isinstance(error, UserError) else as_out_of_memory(error)
+        if known is None:
+            raise
+        if not (known.alike and _of_another_process()):
+            print(f"vsml: {known}", file=sys.stderr)
+        return known.exit_code
     except KeyboardInterrupt:
         print("vsml: interrupted; what was saved is intact", file=sys.stderr)
         return 130

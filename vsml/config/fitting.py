@@ -7,6 +7,7 @@ at; a part fits where its class does. Annotations that mean nothing at run time 
 from __future__ import annotations
 
 import collections.abc
+import math
 import types
 import typing
 from typing import Any, Literal
@@ -58,7 +59,8 @@ def out_of_range(value: object, part: Part, field: str) -> str:
         bits = 63 if field.endswith("seed") else 31
         if not -(2**bits) <= value < 2**bits:
             return f"{name} is {show(value)}: give a whole number of {bits + 1} bits, {2**bits - 1:,} at most"
-    if isinstance(value, float) and not (value == 0 or _SMALLEST <= abs(value) <= _LARGEST):
+    infinite_in_optax = value in (math.inf, -math.inf) and part.name.startswith("optax.")  # as a bound: none
+    if isinstance(value, float) and not (value == 0 or infinite_in_optax or _SMALLEST <= abs(value) <= _LARGEST):
         return f"{name} is {value}: give a number of 32 bits, of a size from {_SMALLEST:.1e} to {_LARGEST:.1e}, or 0"
     return ""
 

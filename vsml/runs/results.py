@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vsml.errors import UserError
-from vsml.runs import names
+from vsml.runs import names, shapes
 
 SEED = "SEED"
 Status = Literal["finished", "failed", "unfinished", "not started"]
@@ -41,19 +41,20 @@ class Run:
     def failure(self) -> str:
         """Why it failed, or nothing."""
         try:
-            return (self.path / names.FAILURE).read_text().strip()
+            return (self.path / names.FAILURE).read_text(errors="replace").strip()
         except OSError:
             return ""
 
     @property
     def config(self) -> dict[str, Any] | None:
-        """The content of `config.json`."""
-        return _read_json(self.path / names.CONFIG_JSON)
+        """The content of `config.json`. Raises `UserError` where it is damaged, as do all below."""
+        return shapes.read_json(self.path / names.CONFIG_JSON, shapes.CONFIG, "restore it")
 
     @property
     def summary(self) -> dict[str, Any] | None:
         """The content of `summary.json`: there when the run has come to its end."""
-        return _read_json(self.path / names.SUMMARY)
+        mend = "restore it, or delete it and give the command of this run again"
+        return shapes.read_json(self.path / names.SUMMARY, shapes.SUMMARY, mend)
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -63,7 +64,7 @@ class Run:
     @property
     def interim(self) -> list[dict[str, Any]]:
         """The entries of `evaluations.jsonl`: evaluations during meta-training."""
-        return read_metrics(self.path / names.INTERIM)
+        return read_metrics(self.path / names.INTERIM, shapes.INTERIM)
 
     def curves(self, evaluation: str) -> dict[str, np.ndarray]:
         """The curves of an evaluation, [lifetimes, T] each, and those of its rivals as `RIVAL_CURVE`."""
@@ -102,7 +103,8 @@ class Results:
 
 def read_results(path: Path) -> Results:
     """Reads a run or a sweep directory. Raises `UserError` where it is neither."""
-    sweep = _read_json(path / names.SWEEP)
+    mend = "restore it, or give the command of this sweep again with --list"
+    sweep = shapes.read_json(path / names.SWEEP, shapes.SWEEP, mend)
     if sweep is None:
         run = Run(path, path.absolute().name)
         if run.config is None:
@@ -117,22 +119,28 @@ def read_results(path: Path) -> Results:
     return Results(path, Path(sweep["file"]).stem, runs, axes, seeds, sweep)
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The entries of `metrics.jsonl` or its like, oldest first, as far as they are whole; none without a file."""
+def read_metrics(path: Path, shape: Any = shapes.METRICS) -> list[dict[str, Any]]:
+    """The entries of `metrics.jsonl` or its like, oldest first, as far as they are whole; none without a file.
+
+    Raises:
+      UserError: where a line is not what was written, other than the last one, which a crash may have cut.
+    """
+    try:
+        lines = path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else []
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}): make it a readable file, or remove it") from None
     entries = []
-    for line in path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else ():
+    for number, line in enumerate(lines, 1):
+        if not line.endswith("\n"):
+            break  # being written, or cut by a crash
         try:
             entry = json.loads(line)
-        except ValueError:
-            break  # what a crash left
-        if not line.endswith("\n"):
-            break  # being written
+            problem = shapes.flaw(entry, shape)
+        except (ValueError, RecursionError) as error:
+            if number == len(lines):
+                break
+            entry, problem = {}, str(error)
+        if problem:
+            raise UserError(f"{path} line {number}: cannot be read ({problem}): restore it, or remove this line")
         entries.append(entry)
     return entries
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None

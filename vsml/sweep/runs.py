@@ -17,7 +17,7 @@ from typing import Any
 import vsml
 from vsml.analysis.tables import aligned
 from vsml.config import Config
-from vsml.errors import UserError
+from vsml.errors import UserError, as_out_of_memory
 from vsml.runs import names
 from vsml.runs.directory import RunDirectory, hyperparameters
 from vsml.runs.files import write_whole
@@ -109,8 +109,8 @@ def run_point(sweep: Sweep, index: int, directory: Path, num_devices: int | None
         return trainer.train(point.config, run.path, num_devices)
     except Interrupted:
         raise
-    except UserError as error:
-        write_whole(failure, f"{error}\n")
+    except (UserError, MemoryError, RuntimeError) as error:
+        write_whole(failure, f"{as_out_of_memory(error) or error}\n")
         raise
 
 

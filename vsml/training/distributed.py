@@ -28,7 +28,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from vsml.errors import UserError
+from vsml.errors import UserError, as_out_of_memory
 
 Result = TypeVar("Result")
 
@@ -227,7 +227,7 @@ def check_alike(settings: Mapping[str, Any], mend: str) -> None:
     longest = max(map(int, _tell_all(str(len(text.encode())))))
     first, *others = map(json.loads, _tell_all(text, longest))
     index, other = next((index, other) for index, other in enumerate(others, 1) if other != first)
-    keys = [key for key in {**first, **other} if _shown(first, key) != _shown(other, key)]
+    keys = [key for key in {**first, **other} if (key in first, first.get(key)) != (key in other, other.get(key))]
     unlike = [f"{key} ({_shown(first, key)} in process 0, {_shown(other, key)} in process {index})" for key in keys[:4]]
     more = f" and {len(keys) - 4} more" if len(keys) > 4 else ""
     failed = UserError(f"not the same in all processes of this run: {', '.join(unlike)}{more}: {mend}")
@@ -265,6 +265,7 @@ def all_or_none() -> Iterator[None]:
 
 def _end_alone(error: BaseException) -> NoReturn:
     who = f"process {_Processes.index} of {_Processes.count}"
+    error = as_out_of_memory(error) or error
     if isinstance(error, UserError):
         _end(f"{who}: {error}", error.exit_code)
     if isinstance(error, KeyboardInterrupt):

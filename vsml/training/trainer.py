@@ -29,7 +29,7 @@ from vsml.training.parallel import Parallel, choose_devices, fetch_replicated
 from vsml.training.progress import follow
 from vsml.training.starting import Start, read_start
 from vsml.training.trace import Trace
-from vsml.types import Params
+from vsml.types import Metrics, Params
 
 
 def train(config: Config, directory: Path, num_devices: int | None = None) -> dict[str, Any]:
@@ -199,7 +199,7 @@ def _meta_train(
             if progress:
                 progress.tell(done, running)
             if done % experiment.max_non_finite == 0 or last:
-                _stop_if_stuck(experiment, int(running.metrics()["skipped_in_row"]), done, checkpoints)
+                _stop_if_stuck(experiment, running.metrics(), done, checkpoints)
             if done % experiment.checkpoint_every == 0 or last or stop:
                 save(done, float(running.metrics()["smoothed_loss"]))
             if stop:
@@ -213,15 +213,17 @@ def _meta_train(
     return state.params, meta
 
 
-def _stop_if_stuck(experiment: Experiment, in_row: int, done: int, checkpoints: Checkpoints) -> None:
-    if in_row < experiment.max_non_finite:
+def _stop_if_stuck(experiment: Experiment, metrics: Metrics, done: int, checkpoints: Checkpoints) -> None:
+    in_row, never_moved = int(metrics["skipped_in_row"]), int(metrics["skipped"]) == experiment.steps
+    if in_row < experiment.max_non_finite and not never_moved:
         return
     checkpoints.wait()
     newest = checkpoints.newest()
     kept = f"the checkpoint of step {newest} is intact" if newest else "no checkpoint was written yet"
+    or_raise = "" if in_row < experiment.max_non_finite else ", or raise train.max_non_finite"
     error = UserError(
         f"the last {in_row} meta-gradients up to step {done} were not finite, so meta-training has stopped; {kept}: "
-        "lower the learning rate or clip the meta-gradient (optax.clip_by_global_norm), or raise train.max_non_finite"
+        f"lower the learning rate or clip the meta-gradient (optax.clip_by_global_norm){or_raise}"
     )
     error.alike = True
     raise error

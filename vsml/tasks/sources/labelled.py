@@ -103,4 +103,6 @@ def check_range(origin: str, what: str, numbers: np.ndarray) -> None:
     """Raises `UserError` for finite numbers that are none in float32, which all examples become."""
     largest = np.abs(numbers).max()
     if largest > np.finfo(np.float32).max:
-        raise UserError(f"{origin}: {what} {largest:g}, which 32 bits cannot hold (3.4e38 at most); rescale these numbers")
+        raise UserError(
+            f"{origin}: {what} {largest:g}, which 32 bits cannot hold (3.4e38 at most); rescale these numbers"
+        )
