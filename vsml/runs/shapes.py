@@ -53,7 +53,7 @@ OF_CHECKPOINT = {"specs": [SPEC], "seconds": float, "started_from": object}
 
 
 def read_json(path: Path, shape: Any, mend: str) -> Any:
-    """The content of a JSON file, None where there is none. Raises `UserError` where it is damaged or of other shape."""
+    """The content of a JSON file, None where there is none. Raises `UserError` for a damaged one, or another shape."""
     try:
         content = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
