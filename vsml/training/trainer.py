@@ -90,7 +90,8 @@ def _prepare(
     origin = read_start(experiment) if newest_step(run.checkpoints) is None else Start(None, None)
     run.create()
     start, same_evaluators = _compare_with_earlier_run(run, config, experiment)
-    summary = Run(run.path, run.path.name).summary
+    earlier = Run(run.path, run.path.name)
+    summary, _, _ = earlier.summary, earlier.metrics, earlier.interim  # damage shows before anything is written
     complete = summary and summary["meta_steps"] == start == experiment.steps and same_evaluators
     return experiment, parallel, run, start, origin, summary if complete else None
 
