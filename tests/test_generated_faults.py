@@ -280,7 +280,7 @@ def damages(draw: st.DrawFn) -> Callable[[Path, list[Path]], str]:
     """What happens to one file of several."""
     which, kind = (
         draw(st.integers(0, 10_000)),
-        draw(st.sampled_from(("leaf", "leaf", "drop", "whole", "cut", "flip", "gone"))),
+        draw(st.sampled_from(("leaf", "leaf", "name", "whole", "cut", "flip", "gone"))),
     )
     place, content, name = draw(st.integers(0, 10_000)), draw(st.sampled_from(JSON)), draw(st.sampled_from(KEYS))
 
