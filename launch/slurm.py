@@ -23,8 +23,12 @@ from typing import Any, Literal
 
 import submitit
 
+from vsml.errors import UserError
+
 SECONDS_TO_SAVE = 120
 LOCAL = Path(__file__).with_name("local.py")
+NUMBERS = {"nodes": 1, "tasks_per_node": 1, "gpus_per_node": 0, "cpus_per_task": 1, "minutes": 1, "parallel": 1}
+"""Options that are numbers, and the least that each can be."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Options:
       cpus_per_task: cores of each process.
       minutes: time limit.
       parallel: points of a sweep at once.
-      sbatch: further parameters of sbatch, such as `partition`.
+      sbatch: further parameters of sbatch, such as `partition`; True for one that takes no value.
       setup: lines of shell before the run starts, such as `module load cuda`.
       show: print the script instead of submitting it.
     """
@@ -51,7 +55,7 @@ class Options:
     cpus_per_task: int = 2
     minutes: int = 24 * 60
     parallel: int = 8
-    sbatch: dict[str, str] = field(default_factory=dict)
+    sbatch: dict[str, str | bool] = field(default_factory=dict)
     setup: tuple[str, ...] = ()
     show: bool = False
 
@@ -104,23 +108,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(usage=(__doc__ or "").split("\n\n")[1], allow_abbrev=False)
     parser.add_argument("verb", choices=["train", "sweep"])
     parser.add_argument("--cluster", choices=["slurm", "local", "debug"], default=Options.cluster)
-    for name in ("nodes", "gpus_per_node", "cpus_per_task", "minutes", "parallel"):
+    for name in NUMBERS:
         parser.add_argument(f"--{name}", type=int, default=getattr(Options, name))
-    parser.add_argument("--tasks_per_node", type=int, help="(one per GPU)")
-    parser.add_argument("--sbatch", action="append", default=[], metavar="KEY=VALUE", help="any parameter of sbatch")
+    parser.add_argument(
+        "--sbatch",
+        action="append",
+        default=[],
+        metavar="KEY[=VALUE]",
+        help="any parameter of sbatch, such as exclusive",
+    )
     parser.add_argument("--setup", action="append", default=[], metavar="COMMAND", help="a line before the run starts")
     parser.add_argument("--print", action="store_true", dest="show", help="show the script, submit nothing")
     parser.add_argument("--run_dir", type=Path)
     parser.add_argument("--sweep_dir", type=Path)
     known, words = parser.parse_known_args(argv)
     if not words:
-        parser.error(f"{known.verb} needs a {'recipe' if known.verb == 'train' else 'sweep file'}")
-    sbatch = dict(setting.split("=", 1) for setting in known.sbatch if "=" in setting)
-    names = ("cluster", "nodes", "tasks_per_node", "gpus_per_node", "cpus_per_task", "minutes", "parallel", "show")
+        parser.error(f"{known.verb} needs a {_first(known.verb)}")
+    if words[0].startswith("-"):
+        parser.error(f"{words[0]}: flags of `vsml {known.verb}` follow the {_first(known.verb)}: put it first")
+    for name, least in NUMBERS.items():
+        if (number := getattr(known, name)) is not None and number < least:
+            parser.error(f"--{name} {number}: ask for {least} or more")
+    sbatch = {key: value if equals else True for key, equals, value in (s.partition("=") for s in known.sbatch)}
+    if not all(sbatch):
+        parser.error("--sbatch: give KEY=VALUE, or a KEY that takes no value")
+    names = ("cluster", *NUMBERS, "show")
     options = Options(**{name: getattr(known, name) for name in names}, sbatch=sbatch, setup=tuple(known.setup))
-    if known.verb == "sweep":
-        return launch(words[0], words[1:], known.sweep_dir or Path("runs") / Path(words[0]).stem, options)
-    return run(words, known.run_dir or Path("runs") / Path(words[0]).stem, options)
+    try:
+        if known.verb == "sweep":
+            return launch(words[0], words[1:], known.sweep_dir or Path("runs") / Path(words[0]).stem, options)
+        return run(words, known.run_dir or Path("runs") / Path(words[0]).stem, options)
+    except UserError as error:
+        print(f"launch: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _first(verb: str) -> str:
+    return "recipe" if verb == "train" else "sweep file"
 
 
 def run(words: Sequence[str], run_dir: Path, options: Options) -> int:

@@ -336,6 +336,55 @@ MISTAKES = {
         ("sources.ToySource.split=a b",),
         "command line: cannot read the value of sources.ToySource.split=a b; a string of several words needs quotes",
     ),
+    "a line break behind the value": (
+        "",
+        ("STEPS=7\nSEED=123",),
+        "command line: a line break ends the value of STEPS: give what follows as its own KEY=VALUE",
+    ),
+    "a line break of another system": (
+        "",
+        ("LENGTH=[1,\r\n2]\r\nSEED=123",),
+        "command line: a line break ends the value of LENGTH: give what follows as its own KEY=VALUE",
+    ),
+    "a line break in a word": (
+        "",
+        ("sources.ToySource.split=a\nSEED=123",),
+        "command line: cannot read the value of sources.ToySource.split=a SEED=123; a string of several words needs "
+        "quotes",
+    ),
+    "an axis in a run": (
+        "",
+        ("axes.SEED=[0, 1]",),
+        "command line: axes.SEED is of a sweep, and this is to be one run: `vsml sweep FILE` runs a sweep",
+    ),
+    "a macro of the wrong type, used by a shipped file": (
+        "optax.sgd.nesterov = %SEED",
+        ("SEED=many",),
+        "command line: SEED: optax.sgd.nesterov takes bool, not 'many'",
+    ),
+    # Numbers that the arrays cannot hold.
+    "a whole number beyond 32 bits": (
+        "",
+        ("POPULATION=100000000000",),
+        "command line: train.population is 100000000000: give a whole number of 32 bits, 2,147,483,647 at most",
+    ),
+    "a seed beyond 64 bits": (
+        "",
+        ("SEED=9223372036854775808",),
+        "command line: train.seed is 9223372036854775808: give a whole number of 64 bits, 9,223,372,036,854,775,807 at "
+        "most",
+    ),
+    "a float beyond 32 bits": (
+        "optax.sgd.momentum = -1e300",
+        (),
+        "toy.gin:17: optax.sgd.momentum is -1e+300: give a number of 32 bits, of a size from 1.2e-38 to 3.4e+38, or 0",
+    ),
+    "a float that is 0 in 32 bits": (
+        "",
+        ("optax.sgd.learning_rate=1e-60",),
+        "command line: optax.sgd.learning_rate is 1e-60: give a number of 32 bits, of a size from 1.2e-38 to 3.4e+38, "
+        "or 0",
+    ),
     "dynamic registration": (
         "from __gin__ import dynamic_registration",
         (),
@@ -418,7 +467,7 @@ MISTAKES = {
     "name of a part": (
         "",
         ("CELL=cells.Other",),
-        "command line: learners.ToyLearner.cell takes Cell, not 'cells.Other'; did you mean @cells.Other()?",
+        "command line: CELL: learners.ToyLearner.cell takes Cell, not 'cells.Other'; did you mean @cells.Other()?",
     ),
     "schedule for a number": (
         "cells.Toy.offset = @optax.constant_schedule()\noptax.constant_schedule.value = 1",
@@ -682,9 +731,36 @@ def test_gin_keeps_nothing_between_builds() -> None:
 
 def test_a_refusal_of_a_constructor_names_the_part() -> None:
     bad = load("", "cells.Toy.size=0")
-    with pytest.raises(UserError, match=r"^toy\.gin:6: cells\.Toy: size is 0: set it to 1 or more$"):
+    with pytest.raises(UserError, match=r"^command line: cells\.Toy: size is 0: set it to 1 or more$"):
         built(bad)
     assert built(load("")).learner.cell.size == 16
+
+
+def test_what_was_typed_is_blamed_and_no_file_that_refers_to_it() -> None:
+    """Of the fields that a refusal names, the one that was set last."""
+    Path("cosine.gin").write_text(
+        "optax.sgd.learning_rate = @optax.cosine_decay_schedule()\noptax.cosine_decay_schedule.init_value = 1.0\n"
+        "optax.cosine_decay_schedule.decay_steps = %STEPS\n"
+    )
+    steps = "optax.cosine_decay_schedule.decay_steps"
+    for extra, overrides, where in (
+        ("", ["cosine.gin", "STEPS=-5"], "command line: STEPS: optax.cosine_decay_schedule: "),
+        ("", ["STEPS=-5", "cosine.gin"], "command line: STEPS: optax.cosine_decay_schedule: "),
+        ("", ["cosine.gin", f"{steps}=0", "STEPS=5"], "command line: optax.cosine_decay_schedule: "),
+        ("", ["STEPS=0"], "command line: train.steps is 0"),
+        ("cells.Toy.size = 0\n", ["STEPS=0"], "toy.gin:17: cells.Toy: size is 0"),
+    ):
+        resolved = load(extra, *overrides)
+        with pytest.raises(UserError) as refusal:
+            resolved.build()
+        assert str(refusal.value).startswith(where)
+
+
+def test_a_sweep_is_no_recipe() -> None:
+    with pytest.raises(UserError) as refusal:
+        config.load("sweeps/learners.gin")
+    line = r"sweeps/learners\.gin:\d+: sweep\.tags is of a sweep, .*: `vsml sweep sweeps/learners\.gin` runs a sweep"
+    assert re.fullmatch(line, str(refusal.value))
 
 
 def test_chains_and_schedules_of_optax() -> None:

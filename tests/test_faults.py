@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import gzip
+import os
 import re
 import resource
 import shutil
 import struct
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,9 +33,13 @@ from runs import (
     train,
 )
 
+from vsml import cli
+
 pytestmark = pytest.mark.usefixtures("compiled")
 
 PLAIN = ("EVALUATORS=[@plain/evaluators.OnlineAccuracy()]",)
+OWN_TASKS = ("plain/evaluators.OnlineAccuracy.tasks=@plain/tasks.Classification",)
+"""For the evaluator of `PLAIN`, in place of what is held out of meta-training."""
 
 
 def the_line(outcome: Outcome) -> str:
@@ -87,6 +93,20 @@ def refused(capfd: pytest.CaptureFixture[str], directory: Path, *arguments: str)
         ),
         (["--devices", "5"], "--devices 5: this machine has 4 cpu device(s); ask for 1..4"),
         (["--devices", "0"], "ask for 1..4"),
+        (["--gin_bindings", "SEED = 7\nLENGTH = 123"], "command line: a line break ends the value of SEED"),
+        (["POPULATION=100000000000"], "train.population is 100000000000: give a whole number of 32 bits"),
+        (["SEED=99999999999999999999"], "train.seed is 99999999999999999999: give a whole number of 64 bits"),
+        (["learners.VSML.output_bound=0"], "command line: learners.VSML.output_bound is 0: set it above 0 and finite"),
+        (["learners.VSML.output_bound=1e999"], "learners.VSML.output_bound is inf: give a number of 32 bits"),
+        (["cells.LSTM.gate_offset=1e300"], "cells.LSTM.gate_offset is 1e+300: give a number of 32 bits"),
+        (["learners.VSML.hidden=[99999999999]"], "learners.VSML.hidden is 99999999999: give a whole number of 32 bits"),
+        (["learners.VSML.hidden=[2000000000]"], "a layer of 64 x 2,000,000,000 neurons would have 128,000,000,000 sub"),
+        (
+            ["tasks.Classification.transforms=[@transforms.Resize]", "transforms.Resize.shape=[100000,100000]"],
+            "a layer of 10,000,000,000 x 10 neurons would have 100,000,000,000 sub-RNNs, more than can be numbered",
+        ),
+        (["tasks.Classification.num_tasks=99999999999"], "num_tasks is 99999999999: give a whole number of 32 bits"),
+        (["cells.LSTM.size=0"], "command line: cells.LSTM.size is 0"),
         (
             ["learners/gradient_descent.gin"],
             "learners.GradientDescent has no meta-parameters, so there is nothing to meta-train: choose another",
@@ -191,10 +211,78 @@ def test_a_published_file_that_is_not_as_published_is_named(data: Path, tmp_path
 
 def test_missing_data_of_an_evaluator_shows_before_days_of_training(data: Path, tmp_path: Path, capfd):
     (data / "labels.gz").unlink()
-    overrides = ["plain/evaluators.OnlineAccuracy.tasks=@plain/tasks.Classification", *of(data, scope="plain/")]
+    overrides = (*OWN_TASKS, *of(data, scope="plain/"))
     line = the_line(call(capfd, "train", *TINY, *PLAIN, *overrides, "STEPS=1", "--run_dir", tmp_path / "run"))
     assert f"data file '{data.name}/labels.gz' does not exist" in line
     assert not (tmp_path / "run").exists()
+
+
+def test_an_array_that_is_missing_in_an_npz_file_shows_before_anything_is_trained(data: Path, tmp_path: Path, capfd):
+    np.savez(data / "all.npz", x=np.zeros((60, 4, 4), np.uint8), y=np.arange(60) % 10)
+    chosen = (
+        *OWN_TASKS,
+        "plain/tasks.Classification.source=@sources.NpzFiles",
+        f"sources.NpzFiles.images={data.name}/all.npz",
+    )
+    line = refused(capfd, tmp_path, *PLAIN, *chosen, "sources.NpzFiles.images_key=x")
+    assert (
+        line
+        == f"{data / 'all.npz'} has no array 'arr_0': it holds x, y; set sources.NpzFiles.labels_key to one of them"
+    )
+
+
+# Memory.
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 1.86 TiB"),
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\n allocating 9 bytes."),
+    ],
+    ids=["numpy", "xla"],
+)
+def test_missing_memory_says_what_to_lower(error: Exception, tmp_path: Path, capfd, monkeypatch):
+    def fail(*arguments: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr("vsml.training.trainer.build_meta_step", fail)
+    line = the_last_line(call(capfd, "train", *TINY, *NO_EVALUATORS, "STEPS=1", "--run_dir", tmp_path / "run"))
+    assert line.startswith(f"out of memory ({' '.join(str(error).split())}); what was saved is intact: lower what is ")
+    for what in ("chunk", "POPULATION", "LENGTH"):
+        assert what in line
+
+
+def test_another_error_of_a_library_is_not_taken_for_it(monkeypatch):
+    monkeypatch.setattr("vsml.config.recipes", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["recipes"])
+
+
+INTERRUPTED = """
+import os, signal, sys
+
+interrupted_at = sys.argv[1]
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == interrupted_at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+from vsml.__main__ import main
+sys.argv = ['vsml', 'parts', 'cells']
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("module", ["vsml.cli", "jaxlib"])
+def test_ctrl_c_during_the_first_imports_is_one_line(module: str):
+    """An exception in the middle of a native library's import becomes another one, or is swallowed."""
+    command = [sys.executable, "-c", INTERRUPTED, module]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (130, "vsml: interrupted; what was saved is intact\n")
 
 
 # The run directory.
@@ -392,6 +480,14 @@ def test_that_is_noticed_without_waiting_for_the_log(poison, tmp_path: Path, cap
     line = the_last_line(call(capfd, "train", *arguments, "--run_dir", tmp_path / "run"))
     assert "the last 4 meta-gradients up to step 4 were not finite" in line
     assert "no checkpoint was written yet" in line
+
+
+def test_a_run_that_never_moved_has_failed(poison, tmp_path: Path, capfd):
+    outcome = call(capfd, "train", *TINY, *ES, *poison, "STEPS=4", "--run_dir", tmp_path / "run")
+    line = the_last_line(outcome)
+    assert line.startswith("the last 4 meta-gradients up to step 4 were not finite, so meta-training has stopped; no ")
+    assert line.endswith("or clip the meta-gradient (optax.clip_by_global_norm)")  # fewer than train.max_non_finite
+    assert not (tmp_path / "run" / "summary.json").exists()
 
 
 def test_some_that_are_not_finite_are_skipped_and_counted(poison, tmp_path: Path, capfd):

@@ -16,7 +16,7 @@ from vsml.config import gin_root
 RECIPES = sorted(path.relative_to(gin_root()).as_posix() for path in (gin_root() / "recipes").rglob("*.gin"))
 MACROS = {
     *("LEARNER", "CELL", "SHARING", "SPARSITY", "META_OPTIMIZER", "OPTIMIZER", "OBJECTIVE", "TASKS"),
-    *("STEPS", "SEED", "POPULATION", "LENGTH"),
+    *("STEPS", "SEED", "POPULATION", "LENGTH", "LEARNING_RATE"),
 }
 """The public ones: the same in every recipe."""
 HEADER = ("Shows", "Expected", "Hardware", "Command", "Overrides")
@@ -50,6 +50,15 @@ def test_its_header_says_what_one_wants_to_know(recipe: str):
         assert len(text) > 10, name
         assert "@@" not in text, f"{name} is not filled in"
     assert fields["Command"] == f"vsml train {recipe}"
+
+
+@pytest.mark.parametrize("optimizer", [None, *(path.name for path in (gin_root() / "optimizers").glob("*.gin"))])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_learning_rate_is_a_macro_whatever_the_optimizer(recipe: str, optimizer: str | None):
+    chosen = [f"optimizers/{optimizer}"] if optimizer else []
+    changed = configs.load(recipe, [*chosen, "LEARNING_RATE=0.125"])
+    differences = configs.load(recipe, chosen).differences(changed)
+    assert [new for _, _, new in differences] == [0.125]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

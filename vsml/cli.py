@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from vsml import __version__
-from vsml.errors import UserError
+from vsml.errors import UserError, as_out_of_memory
 from vsml.hardware import keep_compiled, one_device_per_core
 
 if TYPE_CHECKING:
@@ -53,10 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. Returns its exit code; a user's mistake is one line on standard error."""
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
-    except UserError as error:
-        if not (error.alike and _of_another_process()):
-            print(f"vsml: {error}", file=sys.stderr)
-        return error.exit_code
+    except (UserError, MemoryError, RuntimeError) as error:
+        known = error if isinstance(error, UserError) else as_out_of_memory(error)
+        if known is None:
+            raise
+        if not (known.alike and _of_another_process()):
+            print(f"vsml: {known}", file=sys.stderr)
+        return known.exit_code
     except KeyboardInterrupt:
         print("vsml: interrupted; what was saved is intact", file=sys.stderr)
         return 130
@@ -173,12 +176,15 @@ def _train(arguments: Arguments) -> int:
     with distributed.joined(_cluster(arguments)):
         config = distributed.together(lambda: configs.load(recipe, overrides))
         devices = arguments.flags["devices"].value
+        directory = arguments.flags["run_dir"].value or Path("runs") / Path(config.recipe).stem
+        asked = {f"--{name}": arguments.flags[name].value for name in ("devices", "dry_run")}
+        asked |= {"--run_dir": str(directory), "vsml": __version__, **configs.leaves(config.json["train"], "train")}
+        distributed.check_alike(asked, "give all of them the same command")
         if arguments.flags["dry_run"].value:
             from vsml.training.dry_run import dry_run
 
             shown = distributed.together(lambda: dry_run(config, devices))
         else:
-            directory = arguments.flags["run_dir"].value or Path("runs") / Path(config.recipe).stem
             summary = trainer.train(config, Path(directory), devices)
             shown = show(summary) if distributed.is_main() else ""
         if distributed.is_main():

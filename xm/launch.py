@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from typing import Any
 
 from absl import flags
 from xmanager import xm, xm_local
+
+from vsml.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -52,14 +55,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     own = given.index("--") if "--" in given else len(given)
     known, words = parser.parse_known_args(given[:own])
+    first = "recipe" if known.verb == "train" else "sweep file"
     if not words:
-        parser.error(f"{known.verb} needs a {'recipe' if known.verb == 'train' else 'sweep file'}")
-    flags.FLAGS([sys.argv[0], *given[own + 1 :]])
+        parser.error(f"{known.verb} needs a {first}")
+    if words[0].startswith("-"):
+        parser.error(f"{words[0]}: flags of `vsml {known.verb}` follow the {first}: put it first")
+    if known.parallel < 1:
+        parser.error(f"--parallel {known.parallel}: ask for 1 or more")
+    if wrong := [item for item in known.resource if not re.fullmatch(r"\w+=\d+", item)]:
+        parser.error(f"--resource {wrong[0]}: give NAME=N, such as v100=1")
+    try:
+        flags.FLAGS([sys.argv[0], *given[own + 1 :]])
+    except flags.Error as error:
+        parser.error(str(error))
     resources = {name: int(number) for name, _, number in (item.partition("=") for item in known.resource)}
     options = Options(known.parallel, known.cloud, resources)
-    if known.verb == "sweep":
-        return launch(words[0], words[1:], known.sweep_dir or Path("runs") / Path(words[0]).stem, options)
-    return _experiment(Path(words[0]).stem, [["train", *words]], options)
+    try:
+        if known.verb == "sweep":
+            return launch(words[0], words[1:], known.sweep_dir or Path("runs") / Path(words[0]).stem, options)
+        return _experiment(Path(words[0]).stem, [["train", *words]], options)
+    except UserError as error:
+        print(f"launch: {error}", file=sys.stderr)
+        return error.exit_code
 
 
 def launch(sweep_file: str, overrides: Sequence[str], sweep_dir: Path, options: Options | None = None) -> int:

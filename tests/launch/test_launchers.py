@@ -116,7 +116,63 @@ def test_submitit_runs_a_command_here_and_says_what_failed(
     assert (tmp_path / "b").exists()
 
 
+def test_a_parameter_of_sbatch_without_a_value(slurm: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    sbatch = ("--sbatch", "exclusive", "--sbatch", "comment=a=b", "--sbatch=requeue")
+    assert slurm.main(["train", "quickstart", "--run_dir", str(tmp_path / "run"), *sbatch, "--print"]) == 0
+    script = capfd.readouterr().out
+    for line in ("exclusive", "comment=a=b", "requeue"):
+        assert f"#SBATCH --{line}\n" in script
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train --devices 2 quickstart", "--devices: flags of `vsml train` follow the recipe: put it first"),
+        ("sweep --jobs 2 sharing", "--jobs: flags of `vsml sweep` follow the sweep file: put it first"),
+        ("sweep", "sweep needs a sweep file"),
+        ("train quickstart --nodes 0", "--nodes 0: ask for 1 or more"),
+        ("train quickstart --tasks_per_node 0", "--tasks_per_node 0: ask for 1 or more"),
+        ("train quickstart --gpus_per_node -1", "--gpus_per_node -1: ask for 0 or more"),
+        ("train quickstart --cpus_per_task 0", "--cpus_per_task 0: ask for 1 or more"),
+        ("train quickstart --minutes 0", "--minutes 0: ask for 1 or more"),
+        ("sweep sharing --parallel 0 --cluster local", "--parallel 0: ask for 1 or more"),
+        ("train quickstart --sbatch =gpu", "--sbatch: give KEY=VALUE, or a KEY that takes no value"),
+    ],
+)
+def test_what_cannot_be_submitted_is_refused(
+    slurm: ModuleType, arguments: str, message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        slurm.main([*arguments.split(), "--print"])
+    assert ended.value.code == 2
+    assert capfd.readouterr().err.rstrip().endswith(f"error: {message}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_in_a_sweep_is_one_line(slurm: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    assert slurm.main(["sweep", "sharng", "--print"]) == 2
+    assert capfd.readouterr().err == "launch: command line: there is no sweep sharng; did you mean sharing?\n"
+
+
 # XManager.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train --devices 2 quickstart", "--devices: flags of `vsml train` follow the recipe: put it first"),
+        ("sweep sharing --parallel 0", "--parallel 0: ask for 1 or more"),
+        ("train quickstart --resource v100", "--resource v100: give NAME=N, such as v100=1"),
+    ],
+)
+def test_what_xmanager_cannot_run_is_refused(
+    xm: ModuleType, arguments: str, message: str, capfd: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as ended:
+        xm.main(arguments.split())
+    assert ended.value.code == 2
+    assert capfd.readouterr().err.rstrip().endswith(f"error: {message}")
 
 
 def test_xmanager_runs_binaries_here_and_none_stops_the_others(xm: ModuleType, tmp_path: Path):

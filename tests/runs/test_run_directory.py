@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,7 +18,7 @@ from vsml.cli import show
 from vsml.errors import UserError
 from vsml.runs.directory import RunDirectory, differences
 from vsml.runs.files import without_non_finite, write_whole
-from vsml.runs.results import Run
+from vsml.runs.results import Run, read_metrics, read_results
 from vsml.training.meta_step import init_state
 
 ARGUMENTS = ("STEPS=4", "train.log_every=2", "train.plot_every=2", "train.checkpoint_every=1")
@@ -271,10 +273,63 @@ def test_a_damaged_config_is_named(tmp_path: Path, content: str):
         RunDirectory(tmp_path).saved_config()
 
 
-def test_a_summary_that_is_not_whole_is_none(tmp_path: Path):
+def refusal(read: Callable[[], object]) -> str:
+    with pytest.raises(UserError) as error:
+        read()
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ('{"recipe"', "Expecting ':' delimiter"),
+        ("[1]", "it is [1], not an object"),
+        ('{"recipe": 7}', "it has no meta_steps"),
+        ("null", "it is null, not an object"),
+        (None, 'meta_steps is "many", not int'),
+        ({"mean": 1.0, "std": 1.0}, "evaluations.digits.accuracy has no interval95"),
+        ({"mean": "much", "std": 1.0, "interval95": 1.0}, 'evaluations.digits.accuracy.mean is "much", not float or'),
+    ],
+)
+def test_a_summary_of_another_shape_is_named(tmp_path: Path, content: Any, problem: str):
     assert Run(tmp_path, "run").summary is None
-    (tmp_path / "summary.json").write_text('{"recipe"')
-    assert Run(tmp_path, "run").summary is None
+    whole = {"recipe": "x", "seconds": 1, "devices": 1, "num_meta_parameters": 1, "num_learned_variables": 1}
+    if not isinstance(content, str):
+        evaluation = {"lifetimes": 4, "headline": "accuracy", "accuracy": content, "baselines": {}}
+        steps = "many" if content is None else 1
+        content = json.dumps({**whole, "meta_steps": steps, "evaluations": {"digits": evaluation}})
+    (tmp_path / "summary.json").write_text(content)
+    line = refusal(lambda: Run(tmp_path, "run").summary)
+    assert line.startswith(f"{tmp_path}/summary.json: cannot be read ({problem}")
+    assert line.endswith("): restore it, or delete it and give the command of this run again")
+
+
+def test_lines_of_metrics_that_are_none_are_named(tmp_path: Path):
+    metrics = tmp_path / "metrics.jsonl"
+    for content, problem in (
+        ('{"step": 1}\n[2]\n', "line 2: cannot be read (it is [2], not an object)"),
+        ('{"step": "1"}\n', 'line 1: cannot be read (step is "1", not int)'),
+        ('{"step": 1}\n{"loss": 2.0}\n', "line 2: cannot be read (it has no step)"),
+        ('{"step": 1, "loss": {}}\n', "line 1: cannot be read (loss is {}, not float or None)"),
+        ('{"step": 1}\n{"st\n{"step": 3}\n', "line 2: cannot be read (Invalid control"),
+    ):
+        metrics.write_text(content)
+        assert refusal(lambda: read_metrics(metrics)).startswith(f"{metrics} {problem}")
+    for cut in ('{"st', '{"st\n', '{"step": 2}'):  # by a crash
+        metrics.write_text('{"step": 1, "loss": null}\n' + cut)
+        assert read_metrics(metrics) == [{"step": 1, "loss": None}]
+
+
+def test_descriptions_of_sweeps_and_points_of_another_shape_are_named(tmp_path: Path):
+    (tmp_path / "sweep.json").write_text('{"axes": {}}')
+    assert "sweep.json: cannot be read (it has no file)" in refusal(lambda: read_results(tmp_path))
+    (tmp_path / "sweep.json").write_text('{"a')
+    assert "sweep.json: cannot be read (Unterminated" in refusal(lambda: read_results(tmp_path))
+    run = RunDirectory(tmp_path)
+    (tmp_path / "point.json").write_text('{"hyperparameters": [1]}')
+    assert "point.json: cannot be read (hyperparameters is [1]" in refusal(lambda: run.hyperparameters(config()))
+    (tmp_path / "point.json").unlink()
+    assert run.hyperparameters(config())["SEED"] == 0
 
 
 def test_what_is_not_finite_is_null(tmp_path: Path):

@@ -49,6 +49,20 @@ def test_a_product_with_its_last_axis_fastest():
     assert experiment.learner.cell.size == 8  # pyright: ignore[reportAttributeAccessIssue]
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('axes.a = {"x": "STEPS=7\\nSEED=123", "y": []}\n', ()),
+        ("axes.SEED = [0, 1]\n", ("STEPS=7\nLENGTH=9",)),
+        ("", ("axes.SEED=[0, 1]\nSTEPS=7",)),
+        ('axes.a = {"x": ["STEPS=7\\n# a word of mine", "LENGTH=9"]}\n', ()),
+    ],
+)
+def test_a_line_break_drops_nothing_without_a_word(text: str, words: tuple[str, ...]):
+    with pytest.raises(UserError, match=r"a line break ends the value of .*: give what follows as its own KEY=VALUE"):
+        sweep(text, *words)
+
+
 def test_index_to_point_never_changes():
     text = 'axes.a = {"x": [], "y": "LENGTH=9"}\naxes.SEED = [3, 1, 2]\n'
     first, second = sweep(text), sweep(text)

@@ -15,7 +15,7 @@ from departures import assert_stays_on_devices
 
 from vsml.errors import UserError
 from vsml.tasks import Classification, Dataset, Source, TaskSpec
-from vsml.tasks.sources import Digits, Random
+from vsml.tasks.sources import Digits, Random, SumSign
 from vsml.tasks.transforms import (
     ClassSubset,
     LabelPermutation,
@@ -230,6 +230,11 @@ def test_standardised_digits_have_zero_mean_and_unit_deviation():
         (lambda: Classification(Random(3), 1, transforms=(ClassSubset(2),)).spec, "leave out 8 classes, but only"),
         (lambda: Classification(Digits(), 1, transforms=(Pad(num_classes=62), ClassSubset(3))).spec, "leave out 59"),
         (lambda: Classification(Digits("all[5:5]"), 1).spec, "is empty"),
+        (lambda: Classification(Digits("all[5:6]"), 1).spec, "all examples of a lifetime are of one class"),
+        (lambda: Classification(Random(num_classes=1), 1).spec, "all examples of a lifetime are of one class"),
+        (lambda: Classification(Digits(), 1, transforms=(ClassSubset(1),)).spec, "of one class"),
+        (lambda: Random(seed=-1), "seed is -1"),
+        (lambda: SumSign(seed=-1), "seed is -1"),
     ],
 )
 def test_what_does_not_fit_is_refused_early(make, message):

@@ -106,6 +106,8 @@ def test_a_missing_file_is_named(tmp_path):
         (IMAGES[:, 0, 0], LABELS, r"images must be numbers \[n, ...\]"),
         (IMAGES[:0], LABELS[:0], r"images must be numbers \[n, ...\]"),
         (np.where(IMAGES == 3, np.nan, IMAGES), LABELS, "NaN or infinity"),
+        (np.where(IMAGES == 3, -1e300, IMAGES), LABELS, r"images hold 1e\+300, which 32 bits cannot hold"),
+        (IMAGES, np.array([0, 1, 2**40, 2]), "largest of 4 labels is 1099511627776: labels count the classes"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(tmp_path, images, labels, message):

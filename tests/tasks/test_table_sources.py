@@ -99,6 +99,7 @@ def test_labels_become_classes(write, text, fields, labels):
         ("x,y\n1,2\nabc,3\n", {}, "line 3: column 'x' is 'abc', not a finite number"),
         ("x,y\n1,2\nNaN,3\n", {}, "line 3: column 'x' is 'NaN', not a finite number"),
         ("1,2\n1e999,3\n", {"header": False}, "line 2: column '0' is '1e999', not a finite number"),
+        ("x,y\n1,2\n-1e300,3\n", {}, r"a feature is 1e\+300, which 32 bits cannot hold"),
         ("x,y\n1,2\n", {"label": "z"}, "has no column 'z', but x, y"),
         ("x,x\n1,2\n", {"label": "x"}, "has more than one column 'x'"),
         ("x,y\n1,2\n", {"label": 2}, "has 2 columns: .* cannot be 2"),

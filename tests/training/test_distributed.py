@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +49,18 @@ def launch(directory: Path, *arguments: str) -> Outcome:
     return finish(process, PATIENCE)
 
 
-def pair(directory: Path) -> list[subprocess.Popen[str]]:
-    """Two processes of one device, of a run without end."""
+def pair(directory: Path, of_the_second: Sequence[str] = ()) -> list[subprocess.Popen[str]]:
+    """Two processes of one device, of a run without end; the second one may be asked for something else."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     where = ("--coordinator", f"127.0.0.1:{port}", "--num_processes", "2", "--process_index")
     overrides = (*TINY, *SGD, ONE_EVALUATOR, *WITHOUT_END, "train.parallel=shard_map")
-    arguments = ("train", *overrides, "--run_dir", str(directory), "--distributed", *where)
-    return [start(*arguments, index, JAX_NUM_CPU_DEVICES="1") for index in ("0", "1")]
+    arguments = ("--run_dir", str(directory), "--distributed", *where)
+    return [
+        start("train", *overrides, *own, *arguments, str(index), JAX_NUM_CPU_DEVICES="1")
+        for index, own in enumerate([(), of_the_second])
+    ]
 
 
 def until_logged(directory: Path, processes: list[subprocess.Popen[str]], steps: int) -> None:
@@ -160,10 +165,39 @@ def test_both_begin_with_the_meta_parameters_of_another_run(alone: Path, tmp_pat
 def test_processes_that_have_read_other_meta_parameters_are_refused(monkeypatch):
     """As where the newest checkpoint of a run that is under way is not the same one second later."""
     monkeypatch.setattr(distributed._Processes, "count", 2)
-    monkeypatch.setattr(distributed, "_tell_all", lambda text: [text, "another" if text == "one" else text])
-    distributed.check_alike("same", "train.start_from: runs/a")
-    with pytest.raises(UserError, match="runs/a is not the same for all processes"):
-        distributed.check_alike("one", "train.start_from: runs/a")
+    others: dict[str, Any] = {"what a holds": "12ab", "length": 5, "extra": [1]}
+    texts = iter([[], [], ["13", str(len(json.dumps(others)))], []])
+
+    def tell_all(text: str, longest: int = 99) -> list[str]:
+        return next(texts) or [text, text if same else json.dumps(others)[:longest]]
+
+    monkeypatch.setattr(distributed, "_tell_all", tell_all)
+    same = True
+    distributed.check_alike({"what a holds": "12ab"}, "name another")
+    same = False
+    with pytest.raises(UserError) as refused:
+        distributed.check_alike({"what a holds": "12ab", "length": 6, "name": "x" * 99}, "name another")
+    assert refused.value.alike
+    assert str(refused.value) == (
+        "not the same in all processes of this run: length (6 in process 0, 5 in process 1), name ('"
+        + "x" * 27
+        + " ... "
+        + "x" * 26
+        + "' in process 0, nothing in process 1), extra (nothing in process 0, [1] in process 1): name another"
+    )
+
+
+def test_processes_that_were_asked_for_other_runs_say_how_they_differ(tmp_path: Path):
+    run = tmp_path / "run"
+    processes = pair(run, ["SEED=1", "LENGTH=7"])
+    first, second = map(finish, processes)
+    assert (first.code, second.code) == (2, 2), first.err + second.err
+    line = first.last_line
+    assert line.startswith("vsml: not the same in all processes of this run: train.tasks.length (5 in process 0, 7 in ")
+    assert "train.seed (0 in process 0, 1 in process 1)" in line
+    assert line.endswith(": give all of them the same command")
+    assert "vsml:" not in second.err
+    assert not run.exists()
 
 
 def test_a_mistake_is_said_once(tmp_path: Path):

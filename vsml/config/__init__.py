@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from vsml.config.catalogue import AXES, Field, Part, parts, suggest
 from vsml.config.config import ABSENT, Config, leaves, load
-from vsml.config.fitting import describe, show
+from vsml.config.fitting import describe, fits, show
 from vsml.config.manual import overview, part_in_full
 from vsml.config.statements import gin_root, macros_set_by, recipes
 from vsml.config.sweeps import Axis, Choice, Override, SweepFile, read_sweep
@@ -33,6 +33,7 @@ __all__ = [
     "Part",
     "SweepFile",
     "describe",
+    "fits",
     "gin_root",
     "leaves",
     "load",

@@ -17,13 +17,16 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optax
 
 from vsml.config.docstrings import meanings_of_class, meanings_of_function
 from vsml.errors import UserError
 from vsml.fields import mark_of
+
+if TYPE_CHECKING:
+    from vsml.config.statements import Binding
 
 ROOT = "train"
 """The one injected root: the part that everything else hangs on."""
@@ -79,6 +82,7 @@ class Node:
     scope: tuple[str, ...] = ()
     where: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
+    origins: Mapping[str, Binding] = field(default_factory=dict)  # what set each value, the last one written last
 
 
 @dataclass(frozen=True)

@@ -122,9 +122,19 @@ class Config:
             gin.clear_config()
 
     def _refused(self, part: str, scope: tuple[str, ...], cause: Exception) -> str:
-        where = next((node.where for node in self.nodes if (node.part.name, node.scope) == (part, scope)), self.recipe)
+        node = next((node for node in self.nodes if (node.part.name, node.scope) == (part, scope)), None)
         message = " ".join(str(cause).split()) or type(cause).__name__
+        where = self._blamed(node, message) if node else self.recipe
         return f"{where}: {message}" if message.startswith(part) else f"{where}: {part}: {message}"
+
+    @staticmethod
+    def _blamed(node: Node, message: str) -> str:
+        """Where the last written of the fields that a message names was set; else where the part was asked for."""
+        for mention in (rf"\b{re.escape(node.part.name)}\.{{}}\b", r"\b{}\b"):
+            named = [b for name, b in node.origins.items() if re.search(mention.format(name), message)]
+            if named:
+                return resolution.blamed(named[-1], node.part)
+        return node.where
 
     def _plain(self, value: Any) -> Any:
         """A value as JSON knows it."""

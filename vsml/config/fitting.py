@@ -7,12 +7,16 @@ at; a part fits where its class does. Annotations that mean nothing at run time 
 from __future__ import annotations
 
 import collections.abc
+import math
 import types
 import typing
 from typing import Any, Literal
 
-from vsml.config.catalogue import Catalogue, Node, suggest
+import numpy as np
 
+from vsml.config.catalogue import Catalogue, Node, Part, suggest
+
+_SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 UNKNOWN = object()
 """A value that is not known yet, or whose absence is a complaint of its own: it fits everywhere."""
 
@@ -41,6 +45,24 @@ def fits(value: object, hint: Any) -> bool:
     if issubclass(origin, collections.abc.Iterable):
         return isinstance(value, tuple) and all(fits(element, arguments[0]) for element in value)
     return _fits_class(value, origin)
+
+
+def out_of_range(value: object, part: Part, field: str) -> str:
+    """What to say of a number that the arrays of a part cannot hold, or nothing. A user's own part looks for itself."""
+    if part.make.__module__.partition(".")[0] not in ("vsml", "optax"):
+        return ""
+    if isinstance(value, tuple | dict):
+        elements = value.values() if isinstance(value, dict) else value
+        return next((problem for e in elements if (problem := out_of_range(e, part, field))), "")
+    name = f"{part.name}.{field}"
+    if isinstance(value, int):
+        bits = 63 if field.endswith("seed") else 31
+        if not -(2**bits) <= value < 2**bits:
+            return f"{name} is {show(value)}: give a whole number of {bits + 1} bits, {2**bits - 1:,} at most"
+    infinite_in_optax = value in (math.inf, -math.inf) and part.name.startswith("optax.")  # as a bound: none
+    if isinstance(value, float) and not (value == 0 or infinite_in_optax or _SMALLEST <= abs(value) <= _LARGEST):
+        return f"{name} is {value}: give a number of 32 bits, of a size from {_SMALLEST:.1e} to {_LARGEST:.1e}, or 0"
+    return ""
 
 
 def _fits_tuple(value: tuple[Any, ...], arguments: tuple[Any, ...]) -> bool:

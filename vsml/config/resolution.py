@@ -13,7 +13,15 @@ from typing import Any
 
 from vsml.config import fitting
 from vsml.config.catalogue import ROOT, Catalogue, Field, Node, Part, nearest, suggest
-from vsml.config.statements import Binding, Key, Macro, Reference, shipped_files_that_set
+from vsml.config.statements import (
+    COMMAND_LINE,
+    OF_SWEEPS,
+    Binding,
+    Key,
+    Macro,
+    Reference,
+    shipped_files_that_set,
+)
 from vsml.errors import UserError
 
 REQUIRED = Macro("gin.REQUIRED")
@@ -28,8 +36,8 @@ def check(bindings: Sequence[Binding], catalogue: Catalogue) -> None:
     for binding in bindings:
         problem = _problem_with_name(binding, bindings, catalogue) or _problem_with_references(binding.value, catalogue)
         if not problem and not binding.is_macro:
-            field = _part(catalogue, binding.part).fields[binding.field]
-            problem = _misfit(binding.part, field, _without_macros(binding.value, catalogue), catalogue)
+            part = _part(catalogue, binding.part)
+            problem = _misfit(part, part.fields[binding.field], _without_macros(binding.value, catalogue), catalogue)
         if problem:
             raise UserError(f"{binding.where}: {problem}")
 
@@ -47,7 +55,10 @@ def resolve(recipe: str, bindings: Sequence[Binding], catalogue: Catalogue) -> t
     Raises:
       UserError: for an unset macro or field, a cycle, a wrong type, or a binding without effect.
     """
-    final = {binding.key: binding for binding in bindings}
+    final: dict[Key, Binding] = {}
+    for binding in bindings:
+        final.pop(binding.key, None)  # the last one written is the last one there
+        final[binding.key] = binding
     walk = Walk(recipe, final, catalogue)
     if walk.problems:
         raise UserError(walk.problems[0])
@@ -85,6 +96,7 @@ class Walk:
             self.problems.append(f"{where}: {part.name} is built from itself; break the cycle")
             return fitting.UNKNOWN
         values: dict[str, Any] = {}
+        origins: dict[str, Binding] = {}
         for field in part.fields.values():
             binding = self.effective(reference.scope, part.name, field.name)
             if binding is None:
@@ -93,11 +105,14 @@ class Walk:
                 continue
             self.used.add(binding.key)
             value = self._value(binding.value, reference.scope, binding, (*outer, reference))
-            problem = _misfit(part.name, field, value, self.catalogue)
+            origins[field.name] = self._origin(binding)
+            problem = _misfit(part, field, value, self.catalogue)
             if problem:
-                self.problems.append(f"{self._origin(binding).where}: {problem}")
+                self.problems.append(f"{blamed(origins[field.name], part)}: {problem}")
             values[field.name] = value
-        node = Node(part, reference.scope, where, values)
+        written = list(self.bindings)
+        in_order = dict(sorted(origins.items(), key=lambda item: written.index(item[1].key)))
+        node = Node(part, reference.scope, where, values, in_order)
         self.nodes.append(node)
         return node
 
@@ -128,8 +143,10 @@ class Walk:
 
     def _origin(self, binding: Binding) -> Binding:
         """Where a value was written, when all macros are followed."""
-        while isinstance(binding.value, Macro) and ((), "", binding.value.name) in self.bindings:
-            binding = self.bindings[(), "", binding.value.name]
+        seen: list[Binding] = []
+        while isinstance(binding.value, Macro) and binding not in seen:
+            seen.append(binding)
+            binding = self.bindings.get(((), "", binding.value.name), binding)
         return binding
 
     def _who_sets(self, macro: str) -> str:
@@ -158,11 +175,16 @@ def _part(catalogue: Catalogue, name: str) -> Part:
     return part
 
 
-def _misfit(part: str, field: Field, value: Any, catalogue: Catalogue) -> str:
+def blamed(origin: Binding, part: Part) -> str:
+    """Where a value was written, and by which macro where the name of the field would not tell."""
+    return f"{origin.where}: {origin.name}" if origin.is_macro and part.name != ROOT else origin.where
+
+
+def _misfit(part: Part, field: Field, value: Any, catalogue: Catalogue) -> str:
     if fitting.fits(value, field.type):
-        return ""
+        return fitting.out_of_range(value, part, field.name)
     mend = fitting.mend(value, field.type, catalogue)
-    return f"{part}.{field.name} takes {fitting.describe(field.type)}, not {fitting.show(value)}{mend}"
+    return f"{part.name}.{field.name} takes {fitting.describe(field.type)}, not {fitting.show(value)}{mend}"
 
 
 def _without_macros(value: Any, catalogue: Catalogue) -> Any:
@@ -182,6 +204,9 @@ def _problem_with_name(binding: Binding, bindings: Iterable[Binding], catalogue:
     if binding.is_macro:
         return _problem_with_macro(binding, bindings)
     part = catalogue.get(binding.part)
+    if part is None and binding.part.partition(".")[0] in OF_SWEEPS:
+        file = binding.where.rpartition(":")[0] if binding.where != COMMAND_LINE else "FILE"
+        return f"{binding.name} is of a sweep, and this is to be one run: `vsml sweep {file}` runs a sweep"
     if part is None:
         whole = f"{binding.part}.{binding.field}"
         if catalogue.get(whole):

@@ -23,6 +23,8 @@ from vsml.config.catalogue import Import, suggest
 from vsml.errors import UserError
 
 COMMAND_LINE = "command line"
+OF_SWEEPS = AXES, SWEEP = "axes", "sweep"
+"""What the names of a sweep file begin with, and no part."""
 _KEY = re.compile(r"(?:\w+/)*\w+(?:\.\w+)*")
 _BARE_WORD = re.compile(r"[\w./-][\w./@-]*(?:\[[\d:-]*\])?")
 Key = tuple[tuple[str, ...], str, str]
@@ -311,7 +313,12 @@ def _read_value(key: str, text: str, place: str) -> Any:
     try:
         parser = config_parser.ConfigParser(text, _Delegate())
         value = parser.parse_value()
-        if parser.current_token and parser.current_token.type in (tokenize.NEWLINE, tokenize.ENDMARKER):
+        end = parser.current_token
+        if end and end.type in (tokenize.NEWLINE, tokenize.ENDMARKER):
+            if re.split(r"\r\n?|\n", text)[end.start[0] :]:
+                raise UserError(
+                    f"{place}: a line break ends the value of {key}: give what follows as its own KEY=VALUE"
+                )
             return value
     except (SyntaxError, tokenize.TokenError):
         pass

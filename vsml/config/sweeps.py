@@ -20,10 +20,9 @@ from typing import Any
 from vsml.config import fitting, statements
 from vsml.config.catalogue import Import, suggest
 from vsml.config.config import literal
-from vsml.config.statements import COMMAND_LINE, Binding, Include, Macro, Reference
+from vsml.config.statements import AXES, COMMAND_LINE, OF_SWEEPS, SWEEP, Binding, Include, Macro, Reference
 from vsml.errors import UserError
 
-AXES, SWEEP = "axes", "sweep"
 SETTINGS: Mapping[str, Any] = {"zip": tuple[str, ...], "tags": tuple[str, ...], "skip_refused": bool, "extend": bool}
 """What `sweep.` may be followed by, and its type."""
 
@@ -126,7 +125,7 @@ def read_sweep(name: str, words: Sequence[str] = ()) -> SweepFile:
 
 def _is_own(binding: Binding) -> bool:
     """Whether a binding is about the sweep itself."""
-    return binding.part.partition(".")[0] in (AXES, SWEEP)
+    return binding.part.partition(".")[0] in OF_SWEEPS
 
 
 def _setting(binding: Binding, axes: Iterable[Axis]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from vsml.evaluation.base import RESERVED, Measure
@@ -82,4 +82,5 @@ class Summary:
 
 def _measure(described: Mapping[str, Any]) -> Measure:
     limits = described["limits"]
-    return Measure(**{**described, "limits": None if limits is None else tuple(limits)})
+    known = {field.name: described[field.name] for field in fields(Measure) if field.name in described}
+    return Measure(**{**known, "limits": None if limits is None else tuple(limits)})

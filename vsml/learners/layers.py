@@ -7,6 +7,8 @@ bound   y = bound tanh(y / bound)
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -34,8 +36,8 @@ def lstm(gates: Params, inputs: Array, h: Array, c: Array, forget_offset: float)
 
 def check_bound(name: str, bound: float | None) -> None:
     """Raises `UserError` for a bound of logits that is none."""
-    if bound is not None and bound <= 0:
-        raise UserError(f"learners.{name}.output_bound is {bound}: set it above 0, or to None for no bound")
+    if bound is not None and not 0 < bound < math.inf:
+        raise UserError(f"learners.{name}.output_bound is {bound}: set it above 0 and finite, or to None for no bound")
 
 
 def bounded(logits: Array, bound: float | None) -> Array:

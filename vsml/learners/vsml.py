@@ -26,7 +26,7 @@ from vsml.cells.base import Cell
 from vsml.errors import UserError
 from vsml.learners.base import Learner
 from vsml.learners.feedback import check_feedback
-from vsml.learners.layers import bounded
+from vsml.learners.layers import bounded, check_bound
 from vsml.learners.visit import alone, visit
 from vsml.sharing.base import Sharing
 from vsml.sharing.shared import Shared
@@ -114,6 +114,7 @@ class VSML(Learner):
                 raise UserError(f"learners.VSML.{name} is {getattr(self, name)}: set it between 0 and 1")
         if any(size < 1 for size in self.hidden):
             raise UserError(f"learners.VSML.hidden is {list(self.hidden)}: give every hidden layer 1 neuron or more")
+        check_bound("VSML", self.output_bound)
         if self.micro_ticks < 1:
             raise UserError(f"learners.VSML.micro_ticks is {self.micro_ticks}: set it to 1 or more")
         if isinstance(self.sparsity, tuple) and len(self.sparsity) != self.num_layers:

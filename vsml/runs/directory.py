@@ -27,7 +27,7 @@ from vsml import __version__
 from vsml.config import Config, leaves
 from vsml.errors import UserError
 from vsml.fields import EVALUATES, FOLLOWS_STEPS, MAY_CHANGE
-from vsml.runs import names
+from vsml.runs import names, shapes
 from vsml.runs.files import without_non_finite, write_whole
 
 GIT_SECONDS = 10
@@ -79,24 +79,16 @@ class RunDirectory:
 
     def saved_config(self) -> dict[str, Any]:
         """The content of `config.json`. Raises `UserError` where this is no run directory."""
-        try:
-            config = json.loads(self.config_json.read_text())
-            if missing := [name for name in ("recipe", "macros", "train") if name not in config]:
-                raise ValueError(f"it has no {missing[0]}")
-        except (FileNotFoundError, NotADirectoryError):
-            raise UserError(f"{self.path}: no config.json in it, so this is no run directory: check the path") from None
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(
-                f"{self.config_json}: cannot be read ({error}): restore it, or choose another --run_dir"
-            ) from error
+        config = shapes.read_json(self.config_json, shapes.CONFIG, "restore it, or choose another --run_dir")
+        if config is None:
+            raise UserError(f"{self.path}: no config.json in it, so this is no run directory: check the path")
         return config
 
     def hyperparameters(self, config: Config) -> dict[str, Any]:
         """What TensorBoard tells runs apart by: in a sweep the row it wrote, one schema for all, else the macros."""
-        try:
-            return json.loads((self.path / names.POINT).read_text())["hyperparameters"]
-        except (OSError, ValueError):
-            return hyperparameters(config)
+        mend = "restore it, or give the command of its sweep again"
+        point = shapes.read_json(self.path / names.POINT, shapes.POINT, mend)
+        return hyperparameters(config) if point is None else point["hyperparameters"]
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Writes a JSON file; a number that is not finite is null."""

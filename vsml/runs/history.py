@@ -22,7 +22,7 @@ from vsml.fields import EVALUATES, FOLLOWS_STEPS
 from vsml.runs import names
 from vsml.runs.directory import RunDirectory, environment
 from vsml.runs.meta_parameters import MetaParameters
-from vsml.runs.results import read_metrics
+from vsml.runs.results import Run
 
 Entry = Mapping[str, Any]
 EXCHANGED = "a schedule was exchanged on the way: a run of its config in one go gives other numbers"
@@ -77,7 +77,7 @@ def fingerprints(shares: Sequence[str], data: Sequence[Any]) -> dict[str, str]:
 
 def note(run: RunDirectory, step: int, changed: Sequence[Change], data: Mapping[str, str], num_devices: int) -> None:
     """Adds a start after `step` meta-steps to the history, unless it is in all the same as the one before."""
-    before = read_metrics(run.history)
+    before = Run(run.path, run.path.name).history
     # What came after an earlier checkpoint is trained again; a run that starts anew has no history.
     entries = [{**entry, "step": min(entry["step"], step)} for entry in before] if step else []
     now = {

@@ -71,7 +71,7 @@ class RunLock:
         if not (self._directory / names.CONFIG_JSON).exists():  # others may have made the directory again
             raise UserError(
                 f"{self._directory}: the run directory was removed while the run was under way, and its checkpoints "
-                "with it: run the same command again to start anew"
+                "with it: run the same command again to begin from the start"
             )
         holder = _read(self._path)
         if holder is None:  # somebody has removed the lock alone

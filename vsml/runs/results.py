@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vsml.errors import UserError
-from vsml.runs import names
+from vsml.runs import names, shapes
 from vsml.runs.files import DAMAGE
 
 SEED = "SEED"
@@ -28,6 +28,7 @@ class Run:
     labels: Mapping[str, str] = field(default_factory=dict)  # axis -> label
     steps: int | None = None  # asked for
     settings: str | None = None  # asked for: a digest, as in `config.json`
+    lenient: bool = False  # what is damaged counts as not there, and `damaged` names it
 
     @property
     def status(self) -> Status:
@@ -43,34 +44,34 @@ class Run:
     def failure(self) -> str:
         """Why it failed, or nothing."""
         try:
-            return (self.path / names.FAILURE).read_text().strip()
+            return (self.path / names.FAILURE).read_text(errors="replace").strip()
         except OSError:
             return ""
 
     @property
     def config(self) -> dict[str, Any] | None:
-        """The content of `config.json`."""
-        return _read_json(self.path / names.CONFIG_JSON)
+        """The content of `config.json`. Raises `UserError` where it is damaged, as do all below, unless `lenient`."""
+        return self._read(names.CONFIG_JSON)
 
     @property
     def summary(self) -> dict[str, Any] | None:
         """The content of `summary.json`: there when the run has come to its end."""
-        return _read_json(self.path / names.SUMMARY)
+        return self._read(names.SUMMARY)
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """The entries of `metrics.jsonl`."""
-        return read_metrics(self.path / names.METRICS)
+        return self._read(names.METRICS) or []
 
     @property
     def interim(self) -> list[dict[str, Any]]:
         """The entries of `evaluations.jsonl`: evaluations during meta-training."""
-        return read_metrics(self.path / names.INTERIM)
+        return self._read(names.INTERIM) or []
 
     @property
     def history(self) -> list[dict[str, Any]]:
         """The entries of `history.jsonl`, see `vsml.runs.history`; none of a run of an earlier version."""
-        return read_metrics(self.path / names.HISTORY)
+        return self._read(names.HISTORY) or []
 
     def curves(self, evaluation: str) -> dict[str, np.ndarray]:
         """The curves of an evaluation, [lifetimes, T] each, and those of its rivals as `RIVAL_CURVE`."""
@@ -79,10 +80,19 @@ class Run:
     @property
     def damaged(self) -> list[str]:
         """Files of results that are there but cannot be read."""
-        documents = [path for name in (names.CONFIG_JSON, names.SUMMARY) if (path := self.path / name).exists()]
-        found = [path for path in documents if _read_json(path) is None]
-        found += [path for path in sorted(self.path.glob(f"{names.EVALUATIONS}/*.npz")) if _read_curves(path) is None]
-        return [str(path.relative_to(self.path)) for path in found]
+        found = [name for name in _READ if self._is_damaged(name)]
+        curves = sorted(self.path.glob(f"{names.EVALUATIONS}/*.npz"))
+        return [*found, *(str(path.relative_to(self.path)) for path in curves if _read_curves(path) is None)]
+
+    def _is_damaged(self, name: str) -> bool:
+        try:
+            _READ[name](self.path / name)
+        except UserError:
+            return True
+        return False
+
+    def _read(self, name: str) -> Any:
+        return None if self.lenient and self._is_damaged(name) else _READ[name](self.path / name)
 
 
 @dataclass(frozen=True)
@@ -113,7 +123,8 @@ class Results:
 
 def read_results(path: Path) -> Results:
     """Reads a run or a sweep directory. Raises `UserError` where it is neither."""
-    sweep = _read_json(path / names.SWEEP)
+    mend = "restore it, or give the command of this sweep again with --list"
+    sweep = shapes.read_json(path / names.SWEEP, shapes.SWEEP, mend)
     if sweep is None:
         run = Run(path, path.absolute().name)
         if run.config is None:
@@ -123,21 +134,37 @@ def read_results(path: Path) -> Results:
             )
         return Results(path, run.name, (run,))
     seeds = next((axis["name"] for axis in sweep["axes"] if axis["key"] == SEED), "")
-    runs = tuple(Run(path / p["name"], p["name"], p["labels"], p["steps"], p.get("settings")) for p in sweep["points"])
+    runs = tuple(
+        Run(path / p["name"], p["name"], p["labels"], p["steps"], p.get("settings"), lenient=True)
+        for p in sweep["points"]
+    )
     axes = tuple(axis["name"] for axis in sweep["axes"] if axis["name"] != seeds)
     return Results(path, Path(sweep["file"]).stem, runs, axes, seeds, sweep)
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The entries of `metrics.jsonl` or its like, oldest first, as far as they are whole; none without a file."""
+def read_metrics(path: Path, shape: Any = shapes.METRICS) -> list[dict[str, Any]]:
+    """The entries of `metrics.jsonl` or its like, oldest first, as far as they are whole; none without a file.
+
+    Raises:
+      UserError: where a line is not what was written, other than the last one, which a crash may have cut.
+    """
+    try:
+        lines = path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else []
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}): make it a readable file, or remove it") from None
     entries = []
-    for line in path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else ():
+    for number, line in enumerate(lines, 1):
+        if not line.endswith("\n"):
+            break  # being written, or cut by a crash
         try:
             entry = json.loads(line)
-        except ValueError:
-            break  # what a crash left
-        if not line.endswith("\n"):
-            break  # being written
+            problem = shapes.flaw(entry, shape)
+        except (ValueError, RecursionError) as error:
+            if number == len(lines):
+                break
+            entry, problem = {}, str(error)
+        if problem:
+            raise UserError(f"{path} line {number}: cannot be read ({problem}): restore it, or remove this line")
         entries.append(entry)
     return entries
 
@@ -150,8 +177,13 @@ def _read_curves(path: Path) -> dict[str, np.ndarray] | None:
         return None
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
+_READ: Mapping[str, Callable[[Path], Any]] = {
+    names.CONFIG_JSON: lambda path: shapes.read_json(path, shapes.CONFIG, "restore it"),
+    names.SUMMARY: lambda path: shapes.read_json(
+        path, shapes.SUMMARY, "restore it, or delete it and give the command of this run again"
+    ),
+    names.METRICS: read_metrics,
+    names.INTERIM: lambda path: read_metrics(path, shapes.INTERIM),
+    names.HISTORY: lambda path: read_metrics(path, shapes.HISTORY),
+}
+"""How each file of results is read; `UserError` where it is damaged."""

@@ -9,10 +9,11 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from vsml.errors import UserError
-from vsml.runs import names
+from vsml.runs import names, shapes
 from vsml.runs.meta_parameters import MetaParameters
 
 Which = Literal["newest", "best"] | int
@@ -55,12 +56,15 @@ def find_step(directory: Path, which: Which) -> int:
     return step
 
 
-def read_meta(directory: Path, step: int) -> dict[str, Any]:
-    """What was saved of a checkpoint beside its arrays. Raises `UserError` where it is damaged."""
+def read_meta(directory: Path, step: int, shape: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """What was saved of a checkpoint beside its arrays. Raises `UserError` where it is damaged, or of another shape."""
     try:
-        return json.loads((directory / str(step) / names.META / names.META_FILE).read_text())
-    except (OSError, ValueError) as error:
+        meta = json.loads((directory / str(step) / names.META / names.META_FILE).read_text())
+        if problem := shapes.flaw(meta, dict(shape)):
+            raise ValueError(problem)
+    except (OSError, ValueError, RecursionError) as error:
         raise _unreadable(directory, step, error) from None
+    return meta
 
 
 def read_params(directory: Path, step: int) -> MetaParameters:

@@ -15,15 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from vsml.errors import UserError
-from vsml.runs import names
+from vsml.runs import names, shapes
 from vsml.runs.directory import RunDirectory
 from vsml.runs.files import write_whole
 from vsml.runs.meta_parameters import MetaParameters
 from vsml.runs.saved import Which, find_step, read_meta, read_params
 from vsml.tasks.base import TaskSpec
-
-OF_CHECKPOINT = ("specs", "seconds", "started_from")
-"""What is taken over from the meta data of a checkpoint."""
 
 
 def of_run(directory: Path, which: Which = "newest") -> MetaParameters:
@@ -31,13 +28,13 @@ def of_run(directory: Path, which: Which = "newest") -> MetaParameters:
     run = RunDirectory(directory)
     recipe = run.saved_config()["recipe"]
     step = find_step(run.checkpoints, which)
-    meta = read_meta(run.checkpoints, step)
+    meta = read_meta(run.checkpoints, step, shapes.OF_CHECKPOINT)
     about = {
         "recipe": recipe,
         "step": step,
         "config": run.read(names.CONFIG_GIN),
         "versions": _versions(run),
-        **{key: meta.get(key) for key in OF_CHECKPOINT},
+        **{key: meta[key] for key in shapes.OF_CHECKPOINT},  # taken over
     }
     return MetaParameters(read_params(run.checkpoints, step).arrays, about)
 
@@ -46,8 +43,8 @@ def of_file(path: Path) -> MetaParameters:
     """The meta-parameters of an exported file. Raises `UserError` where it is damaged or none."""
     try:
         found = MetaParameters.read(path)
-        if missing := [key for key in ("recipe", "step", "config", *OF_CHECKPOINT) if key not in found.about]:
-            raise ValueError(f"it has no {missing[0]}")
+        if problem := shapes.flaw(found.about, {"recipe": str, "step": int, "config": str, **shapes.OF_CHECKPOINT}):
+            raise ValueError(problem)
     except ValueError as error:
         raise UserError(
             f"{path}: this is no file of meta-parameters, or it is damaged ({error}): `vsml export RUN_DIR FILE` "

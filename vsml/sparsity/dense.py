@@ -14,9 +14,13 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
+from vsml.errors import UserError
 from vsml.hardware import sums_as_product
 from vsml.sparsity.base import Reduce, Reduction, Shape, Sparsity, Wiring, reduction_scale
 from vsml.types import Array
+
+MOST_UNITS = 2**31 - 1
+"""Places are 32-bit integers."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,11 @@ class Dense(Sparsity):
     def wire(self, input_shape: Shape, output_shape: Shape, reduction: Reduction) -> Wiring:
         grid = (math.prod(input_shape), math.prod(output_shape))
         units = grid[0] * grid[1]
+        if units > MOST_UNITS:
+            raise UserError(
+                f"sparsity.Dense: a layer of {grid[0]:,} x {grid[1]:,} neurons would have {units:,} sub-RNNs, more "
+                "than can be numbered: lower its sizes, or wire it sparsely, as sparsity/local.gin does"
+            )
         inputs, outputs = np.indices(grid)
 
         def spread(message: Array, axis: int) -> Array:

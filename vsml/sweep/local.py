@@ -20,7 +20,7 @@ from typing import IO
 
 import jax
 
-from vsml.errors import UserError
+from vsml.errors import UserError, as_out_of_memory
 from vsml.hardware import drop_oldest_compiled
 from vsml.runs.directory import RunDirectory
 from vsml.runs.files import write_whole, writing
@@ -118,8 +118,8 @@ def _check(points: list[Point], directory: Path) -> None:
             if newest_step(RunDirectory(point.run_directory(directory)).checkpoints) is None:
                 read_start(experiment)
             check_evaluators(experiment)
-        except (UserError, TypeError, ValueError) as error:
-            raise UserError(f"point {point.name}: {' '.join(str(error).split())}") from None
+        except (UserError, TypeError, ValueError, MemoryError) as error:
+            raise UserError(f"point {point.name}: {as_out_of_memory(error) or error}") from None
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typing import Any
 import vsml
 from vsml.analysis.tables import aligned
 from vsml.config import Config
-from vsml.errors import UserError
+from vsml.errors import UserError, as_out_of_memory
 from vsml.runs import names
 from vsml.runs.directory import RunDirectory, differences, hyperparameters, settings
 from vsml.runs.files import write_whole
@@ -158,9 +158,9 @@ def run_point(sweep: Sweep, index: int, directory: Path, num_devices: int | None
         return trainer.train(point.config, run.path, num_devices)
     except (Interrupted, Occupied):
         raise
-    except UserError as error:
+    except (UserError, MemoryError, RuntimeError) as error:
         if not finished:
-            write_whole(failure, f"{error}\n")
+            write_whole(failure, f"{as_out_of_memory(error) or error}\n")
         raise
 
 

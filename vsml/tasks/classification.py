@@ -134,3 +134,8 @@ def _check_classes(dataset: Dataset, num_classes: list[int]) -> None:
             f"the transforms leave out {left_out} classes, but only {occupied} have examples, so a lifetime may have "
             f"none: keep more classes, use a larger split, or pad after taking a subset"
         )
+    if min(occupied, *num_classes) < 2:
+        raise UserError(
+            "all examples of a lifetime are of one class, which any learner predicts at once: use data of two classes "
+            "or more, a split that holds them, and transforms that keep them"
+        )

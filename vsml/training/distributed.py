@@ -4,28 +4,31 @@ All of them run the same program on their own devices. Process 0 speaks and writ
 all. A process that waits for one that has gone would wait for ever. Therefore
 
 - a check that may fail on one of them is made by `together`, which fails on all of them;
+- what they were asked for is compared by `check_alike` before anything is computed;
 - when to stop is decided by all of them at the same meta-step (`Parallel.largest`);
 - `all_or_none` ends a process at once that fails alone; the others notice at their next collective operation.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from vsml.errors import UserError
+from vsml.errors import UserError, as_out_of_memory
 
 Result = TypeVar("Result")
 
@@ -209,27 +212,40 @@ def check_shared(directory: Path) -> None:
             probe.unlink(missing_ok=True)
 
 
-def check_alike(text: str, what: str) -> None:
-    """Raises `UserError` on all processes where they have not the same text: they have read another `what`."""
+def check_alike(settings: Mapping[str, Any], mend: str) -> None:
+    """Raises `UserError` on all processes where they have not the same settings, with the first that differ.
+
+    Args:
+      settings: by name; plain data.
+      mend: what to do about it.
+    """
     if _Processes.count == 1:
         return
-    everyones = _tell_all(text)
+    text = json.dumps(settings)
+    if len(set(_tell_all(hashlib.sha256(text.encode()).hexdigest()))) == 1:
+        return
+    longest = max(map(int, _tell_all(str(len(text.encode())))))
+    first, *others = map(json.loads, _tell_all(text, longest))
+    index, other = next((index, other) for index, other in enumerate(others, 1) if other != first)
+    keys = [key for key in {**first, **other} if (key in first, first.get(key)) != (key in other, other.get(key))]
+    unlike = [f"{key} ({_shown(first, key)} in process 0, {_shown(other, key)} in process {index})" for key in keys[:4]]
+    more = f" and {len(keys) - 4} more" if len(keys) > 4 else ""
+    failed = UserError(f"not the same in all processes of this run: {', '.join(unlike)}{more}: {mend}")
+    failed.alike = True
+    raise failed
 
-    def look() -> None:
-        if len(set(everyones)) > 1:
-            raise UserError(
-                f"{what} is not the same for all processes: name a file or a checkpoint that does not change"
-            )
 
-    together(look)
+def _shown(settings: Mapping[str, Any], key: str) -> str:
+    text = repr(settings[key]) if key in settings else "nothing"
+    return text if len(text) <= 60 else f"{text[:28]} ... {text[-27:]}"
 
 
-def _tell_all(message: str) -> list[str]:
-    """Every process's message."""
-    padded = np.zeros(LONGEST_MESSAGE, np.uint8)
-    encoded = np.frombuffer(message.encode()[:LONGEST_MESSAGE], np.uint8)
+def _tell_all(message: str, longest: int = LONGEST_MESSAGE) -> list[str]:
+    """Every process's message, cut to so many bytes."""
+    padded = np.zeros(longest, np.uint8)
+    encoded = np.frombuffer(message.encode()[:longest], np.uint8)
     padded[: len(encoded)] = encoded
-    everyones = np.asarray(multihost_utils.process_allgather(padded)).reshape(_Processes.count, LONGEST_MESSAGE)
+    everyones = np.asarray(multihost_utils.process_allgather(padded)).reshape(_Processes.count, longest)
     return [row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in everyones]
 
 
@@ -249,6 +265,7 @@ def all_or_none() -> Iterator[None]:
 
 def _end_alone(error: BaseException) -> NoReturn:
     who = f"process {_Processes.index} of {_Processes.count}"
+    error = as_out_of_memory(error) or error
     if isinstance(error, UserError):
         _end(f"{who}: {error}", error.exit_code)
     if isinstance(error, KeyboardInterrupt):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -20,7 +19,7 @@ from vsml.runs.checkpoints import Checkpoints
 from vsml.runs.directory import RunDirectory, differences
 from vsml.runs.history import Change, about_schedule, changes, fingerprints, note, swaps
 from vsml.runs.lock import RunLock
-from vsml.runs.results import Run, read_metrics
+from vsml.runs.results import Run
 from vsml.runs.saved import newest_step, read_meta
 from vsml.training.distributed import all_or_none, check_alike, check_shared, is_main, leave_cluster, say, together
 from vsml.training.dry_run import check_evaluators, check_meta_parameters
@@ -31,7 +30,7 @@ from vsml.training.parallel import Parallel, choose_devices, fetch_replicated
 from vsml.training.progress import follow
 from vsml.training.starting import Start, read_start
 from vsml.training.trace import Trace
-from vsml.types import Params
+from vsml.types import Metrics, Params
 
 
 def train(config: Config, directory: Path, num_devices: int | None = None) -> dict[str, Any]:
@@ -54,9 +53,11 @@ def train(config: Config, directory: Path, num_devices: int | None = None) -> di
             lambda: _prepare(config, directory, num_devices, lock)
         )
         check_shared(run.path)
-        check_alike(json.dumps(data), "the data of meta-training")
+        digests = {f"the data of meta-training {name}".rstrip(): digest for name, digest in data.items()}
+        check_alike(digests, "give all of them the same files")
         if origin.record is not None:
-            check_alike(origin.record["sha256"], f"train.start_from: {experiment.start_from}")
+            digest = {f"what train.start_from={experiment.start_from} holds": origin.record["sha256"]}
+            check_alike(digest, "name a file or a checkpoint that does not change")
         if summary is not None:
             say(f"{run.path}: this run is complete ({start} meta-steps)")
             return summary
@@ -69,7 +70,7 @@ def train(config: Config, directory: Path, num_devices: int | None = None) -> di
         if is_main():
             run.summary_json.unlink(missing_ok=True)  # of an end that is none any more
             note(run, start, changed, data, parallel.num_devices)
-            run.write_config(config, swaps(read_metrics(run.history)))
+            run.write_config(config, swaps(Run(run.path, run.path.name).history))
         with closing(Checkpoints(run.checkpoints)) as checkpoints, all_or_none(), products_in(experiment.precision):
             params, meta = _meta_train(experiment, parallel, run, lock, checkpoints, start, origin, data, config)
         head = summary_head(config, experiment, parallel.num_devices, experiment.steps, meta)
@@ -105,7 +106,9 @@ def _prepare(config: Config, directory: Path, num_devices: int | None, lock: Run
     if is_main():
         lock.acquire()
     start, changed = _compare_with_earlier_run(run, config, experiment)
-    summary = Run(run.path, run.path.name).summary
+    earlier = Run(run.path, run.path.name)
+    # Damage shows before anything is written.
+    summary, _, _, _ = earlier.summary, earlier.metrics, earlier.interim, earlier.history
     same_evaluators = not any(change.evaluates for change in changed)
     complete = summary and summary["meta_steps"] == start == experiment.steps and same_evaluators
     data = fingerprints([share.name for share in experiment.shares], experiment.load())
@@ -238,7 +241,7 @@ def _meta_train(
             if progress:
                 progress.tell(done, running)
             if done % experiment.max_non_finite == 0 or last:
-                _stop_if_stuck(experiment, int(running.metrics()["skipped_in_row"]), done, checkpoints)
+                _stop_if_stuck(experiment, running.metrics(), done, checkpoints)
             if done % experiment.checkpoint_every == 0 or last or stop:
                 save(done, float(running.metrics()["smoothed_loss"]))
             if stop:
@@ -252,15 +255,17 @@ def _meta_train(
     return state.params, meta
 
 
-def _stop_if_stuck(experiment: Experiment, in_row: int, done: int, checkpoints: Checkpoints) -> None:
-    if in_row < experiment.max_non_finite:
+def _stop_if_stuck(experiment: Experiment, metrics: Metrics, done: int, checkpoints: Checkpoints) -> None:
+    in_row, never_moved = int(metrics["skipped_in_row"]), int(metrics["skipped"]) == experiment.steps
+    if in_row < experiment.max_non_finite and not never_moved:
         return
     checkpoints.wait()
     newest = checkpoints.newest()
     kept = f"the checkpoint of step {newest} is intact" if newest else "no checkpoint was written yet"
+    or_raise = "" if in_row < experiment.max_non_finite else ", or raise train.max_non_finite"
     error = UserError(
         f"the last {in_row} meta-gradients up to step {done} were not finite, so meta-training has stopped; {kept}: "
-        "lower the learning rate or clip the meta-gradient (optax.clip_by_global_norm), or raise train.max_non_finite"
+        f"lower the learning rate or clip the meta-gradient (optax.clip_by_global_norm){or_raise}"
     )
     error.alike = True
     raise error

@@ -55,7 +55,7 @@ class MetricsFile:
     def __init__(self, path: Path, resume_step: int):
         """Opens the file and drops what was written after `resume_step`, also a line cut short."""
         self._path = path
-        kept = [json.dumps(entry) + "\n" for entry in read_metrics(path) if entry["step"] <= resume_step]
+        kept = [json.dumps(entry) + "\n" for entry in read_metrics(path, {"step": int}) if entry["step"] <= resume_step]
         write_whole(path, "".join(kept))
         with writing(path):
             self._file = path.open("a")

@@ -11,6 +11,9 @@ from vsml.tasks.split import WHOLE, Split
 PARTS = ("all", "train", "test")
 """Splits of data that nobody has split: within each class, examples go to `train` and `test` in turn."""
 
+MOST_CLASSES = 10_000
+"""In a set of fewer examples, a larger label is a mistake: an identity or a checksum, say."""
+
 
 def labelled(
     origin: str,
@@ -87,3 +90,19 @@ def _check(origin: str, images: np.ndarray, labels: np.ndarray) -> None:
         raise UserError(f"{origin}: the smallest label is {labels.min()}; labels must count from 0")
     if images.dtype.kind == "f" and not np.isfinite(images).all():
         raise UserError(f"{origin}: images hold NaN or infinity; replace these numbers")
+    if images.dtype.kind == "f":
+        check_range(origin, "images hold", images)
+    if labels.max() >= max(MOST_CLASSES, len(labels)):
+        raise UserError(
+            f"{origin}: the largest of {len(labels)} labels is {labels.max()}: labels count the classes, from 0 and "
+            "without gaps; renumber them"
+        )
+
+
+def check_range(origin: str, what: str, numbers: np.ndarray) -> None:
+    """Raises `UserError` for finite numbers that are none in float32, which all examples become."""
+    largest = np.abs(numbers).max()
+    if largest > np.finfo(np.float32).max:
+        raise UserError(
+            f"{origin}: {what} {largest:g}, which 32 bits cannot hold (3.4e38 at most); rescale these numbers"
+        )

@@ -16,15 +16,22 @@ from vsml.tasks.sources.labelled import PARTS, halved
 from vsml.tasks.split import Split
 
 
-def read_npz(path: Path, key: str) -> np.ndarray:
-    """Reads the array `key`, never a pickle. Raises `UserError` where it is missing or the file is corrupt."""
+def read_npz(path: Path, key: str, field: str = "") -> np.ndarray:
+    """Reads the array `key`, never a pickle. Raises `UserError` where it is missing or the file is corrupt.
+
+    Args:
+      path: of the file.
+      key: the name of the array.
+      field: what says it, for the message; nothing where users cannot.
+    """
     try:
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise UserError(f"{path} is not an npz file: save the arrays with numpy.savez")
             if key not in archive.files:
-                raise UserError(f"{path} has no array {key!r}: it holds {', '.join(archive.files) or 'nothing'}")
+                mend = f"; set {field} to one of them" if field and archive.files else ""
+                raise UserError(f"{path} has no array {key!r}: it holds {', '.join(archive.files) or 'nothing'}{mend}")
             return archive[key]
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
         # NumPy raises ValueError for what would need pickle, which could run code: numbers never do.
@@ -58,6 +65,6 @@ class NpzFiles(Source):
 
     def read(self) -> Dataset:
         Split.parse(self.split, PARTS)  # a typo shows before the files are read
-        images = read_npz(find(self.images), self.images_key)
-        labels = read_npz(find(self.labels or self.images), self.labels_key)
+        images = read_npz(find(self.images), self.images_key, "sources.NpzFiles.images_key")
+        labels = read_npz(find(self.labels or self.images), self.labels_key, "sources.NpzFiles.labels_key")
         return halved(self.images, images, labels, self.split)

@@ -38,6 +38,8 @@ class Random(Source):
         object.__setattr__(self, "image_shape", tuple(self.image_shape))
         if min(self.num_examples, self.num_classes, *self.image_shape) < 1:
             raise UserError("sources.Random: num_examples, num_classes and the sizes in image_shape must be at least 1")
+        if self.seed < 0:
+            raise UserError(f"sources.Random.seed is {self.seed}: set it to 0 or more")
 
     def held_out(self) -> Self:
         """Images of another seed."""

@@ -36,6 +36,8 @@ class SumSign(Source):
         object.__setattr__(self, "image_shape", tuple(self.image_shape))
         if min(self.num_examples, *self.image_shape) < 1:
             raise UserError("sources.SumSign: num_examples and the sizes in image_shape must be at least 1")
+        if self.seed < 0:
+            raise UserError(f"sources.SumSign.seed is {self.seed}: set it to 0 or more")
 
     def held_out(self) -> Self:
         """Images of another seed."""

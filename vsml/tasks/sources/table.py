@@ -11,7 +11,7 @@ import numpy as np
 
 from vsml.errors import UserError
 from vsml.tasks.base import Dataset
-from vsml.tasks.sources.labelled import PARTS, in_part, labelled
+from vsml.tasks.sources.labelled import PARTS, check_range, in_part, labelled
 from vsml.tasks.split import Split
 
 
@@ -25,6 +25,7 @@ def read_table(origin: str, features: np.ndarray, labels: np.ndarray, split: str
       split: `all`, `train`, `test` or a slice of one. Raises `UserError` for any other, and where it is empty.
     """
     part = Split.parse(split, PARTS)
+    check_range(origin, "a feature is", features)
     train = in_part(labels, "train")
     mean, std = features[train].mean(axis=0), features[train].std(axis=0)
     x = (features - mean) / np.where(std > 0.0, std, 1.0)
