@@ -1,17 +1,18 @@
 """What a shell offers when Tab is pressed, and the scripts that make it ask.
 
-The script of a shell runs `vsml __complete SHELL LINE` with the command line up to the cursor. An answer is one candidate
-per line; a blank at its end says that the word is whole.
+The script of a shell runs `vsml __complete SHELL LINE` with the command line up to the cursor. An answer is one
+candidate per line; a blank at its end says that the word is whole.
 
 Only names of parts need JAX to be found. They are kept in the user's cache until a source file of the package changes.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def _candidates(before: Sequence[str], current: str) -> Candidates:
         return {name: flag.meaning for name, flag in flags.items()} | {"--help": "show words, flags and examples"}
     if before[-1] in flags and flags[before[-1]].value:
         return _values(flags[before[-1]], current)
-    said = [word for last, word in zip(before, before[1:], strict=False) if not _belongs_to_a_flag(last, word, flags)]
+    said = [word for last, word in itertools.pairwise(before) if not _belongs_to_a_flag(last, word, flags)]
     if not verb.kinds or (len(said) >= len(verb.kinds) and not verb.repeats):
         return {}
     kind = verb.kinds[min(len(said), len(verb.kinds) - 1)]
@@ -202,7 +203,7 @@ def _text(first: str) -> str:
 
 
 def _choices(key: str, first: str) -> list[str]:
-    """Values of a key that can be listed: of a macro that is a part, the parts of its axis; of a field what it takes."""
+    """Values of a key, where they can be listed: of a macro the parts of its axis; of a field what it takes."""
     part, _, field = key.rpartition("/")[2].rpartition(".")
     known = _known().get(part, {}).get("fields", {}).get(field)
     if known:
@@ -234,10 +235,8 @@ def _known() -> Mapping[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     found = dict(_catalogue())
-    try:
+    with suppress(UserError):  # it is found again the next time
         write_whole(kept, json.dumps({"of": of, "parts": found}))
-    except UserError:
-        pass  # it is found again the next time
     return found
 
 

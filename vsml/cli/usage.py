@@ -180,7 +180,7 @@ VERBS = (
     Verb(
         "parts",
         "the parts that gin files may name, with their fields",
-        "Lists the parts that gin files may name: all, those of an axis, or one in full with the meaning of each field.",
+        "Lists the parts that gin files may name: all, those of an axis, or one with the meaning of each field.",
         "[AXIS | AXIS.PART | train]",
         ("part",),
         (),
@@ -198,7 +198,7 @@ VERBS = (
     Verb(
         "doctor",
         "versions, devices, caches and data: for a bug report",
-        "Shows versions, devices, caches, data sets and disk space, and says what is missing: paste it into a bug report.",
+        "Shows versions, devices, caches, data sets and disk space, and what is missing: all that a bug report needs.",
         "",
         (),
         (),

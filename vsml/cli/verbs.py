@@ -6,6 +6,7 @@ What is heavy is imported where it is needed: most verbs start without JAX.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,15 +110,19 @@ def _checkpoint(arguments: Arguments) -> Which:
 
 
 def show(summary: Mapping[str, Any]) -> str:
-    """The lines that end a run: what was trained, and the table."""
-    from vsml.analysis.tables import evaluation_table
+    """The lines that end a run: what was trained, and the table; no wider than a terminal that shows them."""
+    from vsml.analysis.tables import WIDTH, evaluation_table
+    from vsml.training.display import columns_of, wrapped
+
+    width = min(WIDTH, columns_of(sys.stdout)) if sys.stdout.isatty() else WIDTH
 
     head = (
         f"{summary['recipe']}: {summary['meta_steps']} meta-steps in {summary['seconds']:.0f} s "
         f"on {summary['devices']} device(s), |V_M| = {summary['num_meta_parameters']:,}, "
         f"|V_L| = {summary['num_learned_variables']:,}"
     )
-    return "\n".join([head, evaluation_table(summary["evaluations"])]) if summary["evaluations"] else head
+    table = [evaluation_table(summary["evaluations"], width)] if summary["evaluations"] else []
+    return "\n".join([wrapped(head, width), *table])
 
 
 def _sweep(arguments: Arguments) -> int:

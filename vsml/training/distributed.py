@@ -26,6 +26,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from vsml.errors import UserError
+from vsml.training.display import display
 
 Result = TypeVar("Result")
 
@@ -90,7 +91,7 @@ def is_main() -> bool:
 def say(message: str) -> None:
     """Tells the user what happens, once for all processes; results alone go to standard output."""
     if is_main():
-        print(message, file=sys.stderr, flush=True)
+        display.say(message)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from vsml.cost import count
 from vsml.errors import UserError
 from vsml.evaluation.base import Evaluation
 from vsml.evaluation.data import facts_of_data, notes_on_repeats
+from vsml.evaluation.telling import evaluating, listening
 from vsml.experiment import Experiment
 from vsml.hardware import products_in
 from vsml.runs import names, sources
@@ -32,6 +33,7 @@ from vsml.runs.results import read_metrics
 from vsml.runs.saved import Which
 from vsml.tasks.base import TaskDistribution
 from vsml.tasks.held_out import HeldOut
+from vsml.training.display import display, tell_evaluation
 from vsml.training.distributed import say
 from vsml.training.dry_run import shapes_of_learner
 from vsml.types import Params
@@ -133,16 +135,19 @@ def finish(
     """
     trained = [share.tasks for share in experiment.shares] if trained is None else trained
     evaluations: list[Evaluation] = []
-    with products_in(experiment.precision):
+    with products_in(experiment.precision), listening(tell_evaluation), closing(display):
         for evaluator in experiment.evaluators:
             started = time.monotonic()
-            evaluation = evaluator.run(experiment.learner, params)
+            display.show(f"evaluating {evaluator.name}", at_once=True)
+            with evaluating(evaluator.name):
+                evaluation = evaluator.run(experiment.learner, params)
             if isinstance(tasks := getattr(evaluator, "tasks", None), TaskDistribution):
                 known = {*evaluation.facts, *evaluation.scores}
                 facts = {name: fact for name, fact in facts_of_data(tasks, trained).items() if name not in known}
                 evaluation = replace(evaluation, facts={**evaluation.facts, **facts})
             evaluation.save(run.evaluations)
             evaluations.append(evaluation)
+            display.close()
             say(f"evaluated {evaluation.name} in {time.monotonic() - started:.0f} s")
     summary = {
         **head,
