@@ -6,56 +6,26 @@ import io
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from runs import NO_EVALUATORS, TINY, train
+from terminals import Terminal, take_over
 
 from vsml.cli import main
 from vsml.evaluation.telling import evaluating, listening, tell
 from vsml.metrics import OF_THE_UPDATE
 from vsml.training import display as displays
-from vsml.training.display import Display, columns_of, duration, fitted, wrapped
+from vsml.training.display import Display, columns_of, duration, wrapped
 from vsml.training.distributed import say
 from vsml.training.progress import Pace
 
 LONG = "reward_of_the_second_agent_before_discount"
 
 
-class Terminal(io.StringIO):
-    """A terminal of 80 columns that keeps everything that was ever written to it."""
-
-    encoding = "utf-8"
-
-    def isatty(self) -> bool:
-        return True
-
-    @property
-    def screen(self) -> list[str]:
-        """What stands on it, by the control sequences that are used here."""
-        lines, row = [""], 0
-        for text, up in re.findall(r"([^\x1b]*)(?:\x1b\[(\d+)A\x1b\[J)?", self.getvalue()):
-            for piece in re.split(r"(\n)", text.replace("\r", "")):
-                if piece == "\n":
-                    row += 1
-                    lines = [*lines, ""][: row + 1]
-                else:
-                    lines[row] += piece
-            if up:
-                row -= int(up)
-                lines = [*lines[:row], ""]
-        return lines[:-1]
-
-
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     """Standard error is a terminal where everything is shown at once."""
-    terminal = Terminal()
-    monkeypatch.setattr(displays, "sys", SimpleNamespace(stderr=terminal))  # pytest exchanges that of all modules
-    monkeypatch.setattr(displays, "REDRAW_SECONDS", 0)
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(displays.display, "_drawn", [])
-    return terminal
+    return take_over(monkeypatch)
 
 
 def scalars(*names: str) -> dict[str, float]:
@@ -193,6 +163,7 @@ def test_durations():
 
 def test_text_is_wrapped_and_width_is_guessed():
     assert wrapped("one two-three", 9) == "one\n  two-three"
+    assert wrapped("run `vsml report runs/x` now", 9) == "run\n  `vsml report runs/x`\n  now"
     assert columns_of(io.StringIO()) == 80
 
 

@@ -53,7 +53,7 @@ complete -c vsml -f -a '(__vsml_complete)'
 OPEN = ("=", "/", ".")
 """Ends of candidates after which a word goes on."""
 
-Candidates = Mapping[str, str]
+Candidates = dict[str, str]
 """Text -> what it means, perhaps nothing."""
 
 

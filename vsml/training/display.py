@@ -6,6 +6,7 @@ One display at a time shows something; what is said meanwhile stands above it.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import textwrap
 import time
@@ -73,9 +74,9 @@ class Display:
         self._shown_at = float("-inf")
 
     def _redraw(self, lines: Sequence[str]) -> None:
-        if self._drawn:  # up to the first of them, and clear all below: also the ^C of a terminal
-            sys.stderr.write(f"\r\x1b[{len(self._drawn)}A\x1b[J")
-        sys.stderr.write("".join(f"{line[: self.width]}\n" for line in lines))
+        # Up to the first of them, and clear what is below, also the ^C of a terminal; in one piece, against flicker.
+        clear = f"\r\x1b[{len(self._drawn)}A\x1b[J" if self._drawn else ""
+        sys.stderr.write(clear + "".join(f"{line[: self.width]}\n" for line in lines))
         self._drawn = list(lines)
         sys.stderr.flush()
 
@@ -125,8 +126,10 @@ def columns_of(terminal: TextIO) -> int:
 
 
 def wrapped(text: str, width: int) -> str:
-    """Text with lines broken between words; what has no blank, such as a path, stays whole."""
-    return textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    """Text with lines broken between words; a path, and a command in backquotes, can still be copied in one piece."""
+    whole = re.sub("`[^`]*`", lambda command: command[0].replace(" ", "\0"), text)
+    lines = textwrap.fill(whole, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return lines.replace("\0", " ")
 
 
 def tell_evaluation(what: str, done: int, total: int) -> None:

@@ -5,7 +5,7 @@ Of what was saved it reads the meta-parameters alone: neither the data of meta-t
 
 from __future__ import annotations
 
-import hashlib
+import os
 import re
 import tempfile
 import time
@@ -28,6 +28,7 @@ from vsml.experiment import Experiment
 from vsml.hardware import products_in
 from vsml.runs import names, sources
 from vsml.runs.directory import RunDirectory, peak_memory
+from vsml.runs.labels import label, place
 from vsml.runs.meta_parameters import MetaParameters
 from vsml.runs.results import read_metrics
 from vsml.runs.saved import Which
@@ -39,8 +40,6 @@ from vsml.training.dry_run import shapes_of_learner
 from vsml.types import Params
 
 FOLLOWS_TASKS = "evaluators/held_out.gin"
-LONGEST_LABEL = 200
-"""Characters; file systems take 255 bytes."""
 
 
 def meta_test(
@@ -49,8 +48,8 @@ def meta_test(
     """Evaluates the meta-parameters of a run, or of a file of `vsml export`.
 
     Of a finished run, without overrides and on its last checkpoint, this is what ended meta-training, and its
-    `summary.json` is rewritten. Anything else of a run is kept apart, in `evaluations/LABEL/` with a `summary.json` of
-    its own. What is found of FILE.npz goes to FILE.evaluations/ beside it in the same way.
+    `summary.json` is rewritten. Anything else of a run is kept apart, in `evaluations/LABEL/` (see `labels`) with a
+    `summary.json` of its own. What is found of FILE.npz goes to FILE.evaluations/ beside it in the same way.
 
     Args:
       source: a run directory or a file.
@@ -87,7 +86,7 @@ def meta_test(
         if run.checkpoints.exists():
             raise UserError(f"--out {out}: a run lives there: choose another directory")
     elif overrides or saved.about["step"] != experiment.steps:
-        run = RunDirectory(run.evaluations / _label(overrides, saved.about["step"]))
+        run = RunDirectory(place(run.evaluations, label(overrides, saved.about["step"]), config.text))
     run.create()
     if run.path != source.absolute():
         run.write_config(config)
@@ -95,7 +94,9 @@ def meta_test(
         say(note)
     head = summary_head(config, experiment, len(jax.devices()), saved.about["step"], saved.about)
     trained = [share.tasks for share in _config(source, saved, ()).build().shares]
-    return finish(run, config, experiment, params, head, trained)
+    summary = finish(run, config, experiment, params, head, trained)
+    say(f"saved in {os.path.relpath(run.path)}")
+    return summary
 
 
 def summary_head(
@@ -240,11 +241,3 @@ def _fitting(experiment: Experiment, saved: MetaParameters, source: Path) -> Par
                 "V_M as they are"
             )
     return saved.fill(wanted[sources.task_specs(saved.about)[0]])
-
-
-def _label(overrides: Sequence[str], step: int) -> str:
-    """A directory name for an evaluation; a long one is cut and told apart by a digest."""
-    words = [re.sub(r"[^\w.=-]+", "_", override).strip("_") for override in overrides]
-    label = "+".join([*words, f"step{step}"])
-    digest = hashlib.sha256(label.encode()).hexdigest()[:8]
-    return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 9]}+{digest}"
