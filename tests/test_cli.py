@@ -74,6 +74,16 @@ def test_help_is_there_before_anything_heavy_is_imported(arguments: list[str]):
     assert done.stdout.endswith("\n[]\n")
 
 
+def test_parts_are_listed_without_what_only_a_run_needs():
+    heavy = ("orbax", "tensorboardX", "matplotlib", "sklearn", "scipy", "pooch", "vsml.training.trainer")
+    program = (
+        "import sys; from vsml.cli import main; main(['parts', 'cells.LSTM']); "
+        f"print([m for m in {heavy} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("\n[]\n")
+
+
 def test_version(capfd: pytest.CaptureFixture[str]):
     assert call(capfd, "--version").out == f"{__version__}\n"
 

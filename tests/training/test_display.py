@@ -172,6 +172,7 @@ def test_a_run_on_a_terminal(terminal: Terminal, tmp_path: Path):
     """Compiling, meta-steps, evaluations by name with their baselines, in lines that fit."""
     arguments = (
         "train.log_every=1",
+        "train.evaluate_every=2",
         "evaluators.OnlineAccuracy.chunk=3",
         "EVALUATORS=[@plain/evaluators.OnlineAccuracy()]",
         "evaluators.OnlineAccuracy.baselines=@evaluators.Baselines()",
@@ -186,14 +187,14 @@ def test_a_run_on_a_terminal(terminal: Terminal, tmp_path: Path):
         "compiling the first meta-step",
         "step 1/3  33%",
         "step 3/3 100%",
-        "evaluating digits_plain",
-        "evaluating digits_plain 4/4",
         "evaluating digits_plain: SGD, 0 hidden 0/4",
         "evaluating digits_plain: Adam, 0 hidden 4/4",
         "evaluated digits_plain in",
     ]
     first = [next(i for i, line in enumerate(told) if line.startswith(text)) for text in wanted]
     assert first == sorted(first)
+    interim = told.index(next(line for line in told if line.startswith("evaluating digits_plain 4/4")))
+    assert told[interim + 1].startswith("step 2/3  66%")
     logged = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     last = next(line for line in terminal.screen if line.startswith("step "))
     assert f"loss {logged['loss']:.3f}" in last

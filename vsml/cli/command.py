@@ -10,6 +10,7 @@ from vsml import __version__
 from vsml.cli import usage
 from vsml.cli.verbs import VERBS, Arguments
 from vsml.errors import UserError
+from vsml.training.display import display
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,10 +19,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except UserError as error:
         if not (error.alike and _of_another_process()):
-            print(f"vsml: {error}", file=sys.stderr)
+            display.say(f"vsml: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        print("vsml: interrupted; what was saved is intact", file=sys.stderr)
+        display.say("vsml: interrupted; what was saved is intact")
         return 130
     except BrokenPipeError:  # the reader, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

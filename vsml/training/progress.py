@@ -56,8 +56,11 @@ class Progress:
             if plot:
                 curves = {name: value for name, value in values.items() if value.ndim == 1}
                 self.board.plots(done, curves, fetch_replicated(running.state.params))
-        if last or display.due:
-            display.show(self._pace.line(self._scalars, self._rate, display.width), at_once=last)
+        self._show(at_once=last)
+
+    def _show(self, at_once: bool) -> None:
+        if at_once or display.due:
+            display.show(self._pace.line(self._scalars, self._rate, display.width), at_once=at_once)
 
     def evaluate(self, done: int, running: Running) -> None:
         """Evaluates the parameters of now if it is time to; this counts as no time of meta-training."""
@@ -72,6 +75,7 @@ class Progress:
         self._started += spent
         self._logged_at += spent
         self._pace.pause(spent)
+        self._show(at_once=display.live)
 
     def _log(self, done: int, scalars: dict[str, float | int]) -> None:
         self._metrics_file.write(done, scalars)
