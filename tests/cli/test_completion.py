@@ -77,7 +77,7 @@ def offered(line: str) -> list[str]:
         ("vsml train quickstart optax.adam.learning_r", ["optax.adam.learning_rate="]),
         ("vsml train quickstart train.parallel=", ["train.parallel=pmap ", "train.parallel=shard_map "]),
         ("vsml train quickstart CELL=@cells.L", ["CELL=@cells.LSTM "]),
-        ("vsml train quickstart projected/tasks.", ["projected/tasks.Classification."]),
+        ("vsml train quickstart projected/tasks.", ["projected/tasks.HeldOut."]),
         ("vsml eval runs/first MI", ["MINE="]),
         ("vsml eval runs/first other/tasks.Classification.l", ["other/tasks.Classification.length="]),
         ("vsml eval ", ["learned.npz ", "runs/"]),

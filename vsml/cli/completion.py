@@ -193,12 +193,14 @@ def _shipped_text() -> str:
     return "\n".join((gin_root() / name).read_text(encoding="utf-8") for name in files)
 
 
-def _text(first: str) -> str:
-    """The gin file that a recipe or a run directory means, or nothing."""
+def _text(first: str, including: frozenset[Path] = frozenset()) -> str:
+    """The gin file that a recipe or a run directory means, with what it includes, or nothing."""
     shipped = [gin_root() / first, gin_root() / "recipes" / f"{first}.gin"]
-    for path in (Path(first) / names.CONFIG_GIN, Path(first), *shipped):
-        if first and path.is_file() and path.suffix == ".gin":
-            return path.read_text(encoding="utf-8", errors="replace")
+    for path in (*shipped, Path(first) / names.CONFIG_GIN, Path(first)):
+        if first and path.is_file() and path.suffix == ".gin" and path not in including:
+            own = path.read_text(encoding="utf-8", errors="replace")
+            included = re.findall(r"""^include\s+["'](.+?)["']""", own, re.MULTILINE)
+            return "\n".join([*(_text(file, including | {path}) for file in included), own])
     return ""
 
 
