@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from runs import NO_EVALUATORS, TINY, call, finish, start
 
-from vsml import __version__, cli
+from vsml import __version__
+from vsml.cli import usage, verbs
 from vsml.config import gin_root
 
+VERBS = ("train", "eval", "export", "sweep", "report", "compare", "matrix", "parts", "recipes")
 RECIPES = sorted(path.relative_to(gin_root()).as_posix() for path in (gin_root() / "recipes").rglob("*.gin"))
 
 
@@ -19,23 +21,67 @@ RECIPES = sorted(path.relative_to(gin_root()).as_posix() for path in (gin_root()
 def test_help_shows_every_verb(capfd: pytest.CaptureFixture[str], arguments: list[str]):
     outcome = call(capfd, *arguments)
     assert (outcome.code, outcome.err) == (0, "")
-    for verb in ("train", "eval", "export", "sweep", "report", "compare", "matrix", "parts", "recipes"):
-        assert f"  vsml {verb}" in outcome.out
+    for verb in (*VERBS, "doctor", "completion"):
+        assert f"  vsml {verb} " in outcome.out
+    assert max(map(len, outcome.out.splitlines())) <= 80
 
 
 def test_no_command_shows_the_usage_and_fails(capfd: pytest.CaptureFixture[str]):
     outcome = call(capfd)
     assert outcome.code == 2
-    assert outcome.out == cli.USAGE
+    assert outcome.out == call(capfd, "--help").out
+
+
+@pytest.mark.parametrize("verb", usage.VERBS, ids=lambda verb: verb.name)
+def test_help_of_a_verb_shows_that_verb_alone(capfd: pytest.CaptureFixture[str], verb: usage.Verb):
+    outcome = call(capfd, verb.name, "--help")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out == call(capfd, "help", verb.name).out
+    sentence, usage_line, *_ = outcome.out.split("\n\n")
+    assert sentence.replace("\n", " ") == verb.sentence
+    assert usage_line.startswith(f"usage: vsml {verb.name}")
+    assert max(map(len, outcome.out.splitlines())) <= 80
+    examples = outcome.out.partition("examples:\n")[2].splitlines()
+    assert len(examples) == 2
+    assert all(f"vsml {verb.name}" in example for example in examples)
+    for flag in verb.flags:
+        assert len(flag.meaning) > 4
+        assert f"\n  --{flag.name} " in outcome.out
+    others = {other.name for other in usage.VERBS} - {verb.name}
+    assert not [other for other in others if f"\n  vsml {other}" in outcome.out]
 
 
 def test_help_of_a_verb_lists_its_flags(capfd: pytest.CaptureFixture[str]):
     outcome = call(capfd, "train", "--help")
     assert outcome.code == 0
-    flags = {line.split(":")[0].strip() for line in outcome.out.splitlines() if line.startswith("  --")}
+    flags = {line.split()[0] for line in outcome.out.splitlines() if line.startswith("  --")}
     cluster = {"--distributed", "--coordinator", "--num_processes", "--process_index"}
     assert flags == {"--run_dir", "--devices", "--dry_run", "--gin_file", "--gin_bindings"} | cluster
-    assert "--checkpoint: " in call(capfd, "eval", "--help").out
+    assert "--checkpoint WHICH" in call(capfd, "eval", "--help").out
+
+
+def test_every_verb_that_is_described_does_something():
+    assert list(verbs.VERBS) == [verb.name for verb in usage.VERBS]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["train", "--help"], ["recipes"], ["completion", "bash"]])
+def test_help_is_there_before_anything_heavy_is_imported(arguments: list[str]):
+    heavy = ("jax", "numpy", "optax", "gin", "matplotlib")
+    program = (
+        f"import sys; from vsml.cli import main; main({arguments}); print([m for m in {heavy} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("\n[]\n")
+
+
+def test_parts_are_listed_without_what_only_a_run_needs():
+    heavy = ("orbax", "tensorboardX", "matplotlib", "sklearn", "scipy", "pooch", "vsml.training.trainer")
+    program = (
+        "import sys; from vsml.cli import main; main(['parts', 'cells.LSTM']); "
+        f"print([m for m in {heavy} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("\n[]\n")
 
 
 def test_version(capfd: pytest.CaptureFixture[str]):

@@ -26,7 +26,9 @@ def test_every_field_has_a_meaning(part: Part):
     assert all(len(line) <= 80 for line in page.partition("Fields:")[2].splitlines())
 
 
-@pytest.mark.parametrize("name", ["optax.adam", "optax.chain", "optax.cosine_decay_schedule"])
+@pytest.mark.parametrize(
+    "name", ["optax.adam", "optax.chain", "optax.clip_by_global_norm", "optax.cosine_decay_schedule", "optax.sgd"]
+)
 def test_parts_of_optax_say_what_their_arguments_mean(name: str):
     (part,) = [part for part in parts("optax") if part.name == name]
     assert part.fields

@@ -82,7 +82,7 @@ def test_log_uniform_lengths():
     np.testing.assert_array_less(np.abs(share - expected), 4 * np.sqrt(expected / draws))
 
 
-def test_lengths_are_drawn_anew_for_every_lifetime():
+def test_every_lifetime_has_a_length_of_its_own():
     _, progress, _ = _steps(TruncatedBPTT(window=2, min_length=3), Dynamics(length=40), 40, 4, THETA)
     started = (progress.position[1:] == 2) & (progress.key[1:] != progress.key[:-1]).any(axis=-1)
     lengths = progress.length[1:][started]

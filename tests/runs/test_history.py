@@ -74,7 +74,7 @@ def test_what_is_trained_again_from_an_earlier_checkpoint_counts_from_there(tmp_
     noted(tmp_path, 0, "STEPS=6")
     noted(tmp_path, 6, "STEPS=7")
     assert [entry["step"] for entry in noted(tmp_path, 3, "STEPS=7")] == [0, 3]
-    assert len(noted(tmp_path, 0, "STEPS=7")) == 1, "begun anew"
+    assert len(noted(tmp_path, 0, "STEPS=7")) == 1, "begun from the start"
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ def test_a_file_gives_the_numbers_of_its_run_beside_itself(trained: Path, file: 
     ):
         np.testing.assert_array_equal(ours["correct"], theirs["correct"])
     assert call(capfd, "eval", copy, "evaluators.OnlineAccuracy.lifetimes=3").code == 0
-    label = tmp_path / "mine.evaluations" / "evaluations" / "evaluators.OnlineAccuracy.lifetimes=3+step3"
+    label = tmp_path / "mine.evaluations" / "evaluations" / "lifetimes=3,step3"
     assert summary(label)["evaluations"]["digits_plain"]["lifetimes"] == 3
     assert call(capfd, "report", tmp_path / "mine.evaluations").code == 0
     assert "leave out --checkpoint" in one_line(call(capfd, "eval", copy, "--checkpoint", "best"))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from runs import NO_EVALUATORS, TINY, call, summary
+from terminals import take_over
 
 import vsml
 from vsml.errors import UserError
@@ -23,7 +24,12 @@ from vsml.training.interruption import Interrupted
 
 ROOT = Path(vsml.__file__).resolve().parents[1]
 SWEEP = 'include "recipes/quickstart.gin"\naxes.learner = {"VSML": [], "Meta RNN": "learners/meta_rnn.gin"}\n'
-PAPER = """
+OF_PAPER = {"recipe": "", "seconds": 1.0, "devices": 1, "evaluations": {}} | dict.fromkeys(
+    ("num_meta_parameters", "num_learned_variables"), 1
+)
+PAPER = (
+    f"OF_PAPER = {OF_PAPER}\n"
+    + """
 import json, os, pathlib, sys, time
 words = sys.argv[1:]
 directory, index = pathlib.Path(words[words.index("--sweep_dir") + 1]), int(words[words.index("--index") + 1])
@@ -39,9 +45,10 @@ if (run / "crash").exists():
     os.kill(os.getpid(), 9)
 if (run / "wait").exists():
     time.sleep(60)
-(run / "summary.json").write_text(json.dumps({"meta_steps": point["steps"]}))
+(run / "summary.json").write_text(json.dumps({**OF_PAPER, "meta_steps": point["steps"]}))
 (run / "config.json").write_text((directory / f"{index}.json").read_text())
 """
+)
 
 
 @pytest.fixture
@@ -99,6 +106,48 @@ def test_a_failure_stops_nobody_and_is_run_again(paper, capfd):
     (crashing / "crash").unlink()
     run_all(sweep, directory, 2)
     assert started(directory) == [0, 0, 1, 2, 2, 3]
+
+
+SLOW = """
+(run / "metrics.jsonl").write_text(json.dumps({"step": 310, "loss": 0.5, "skipped": 0}) + "\\n")
+while not (directory / "seen").exists():
+    time.sleep(0.02)
+"""
+
+
+def test_every_running_point_has_a_line(paper, monkeypatch: pytest.MonkeyPatch):
+    sweep, directory = paper
+    terminal = take_over(monkeypatch)
+    before, now = PAPER.rsplit("(run / ", 2)[0], PAPER[len(PAPER.rsplit("(run / ", 2)[0]) :]
+    Path("paper.py").write_text(before + SLOW + now)
+    names = [point.name for point in sweep.points]
+
+    def watch() -> None:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and sum("step 310/" in line for line in terminal.screen) < 2:
+            time.sleep(0.02)
+        seen.extend(terminal.screen)
+        (directory / "seen").touch()
+
+    seen: list[str] = []
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    run_all(sweep, directory, 2)
+    watcher.join()
+    width = max(map(len, names[:2]))
+    assert [line.split("%")[0] for line in seen] == [f"{name:<{width}}  step 310/700  44" for name in names[:2]]
+    assert all(line.endswith("loss 0.500") and len(line) < 80 for line in seen)
+    ended, after = terminal.screen[:4], "".join(terminal.screen[4:])
+    assert {line.split()[1].rstrip(":") for line in ended} == set(names)
+    assert after.startswith("all 4 points are finished; ")
+
+
+def test_a_log_of_a_sweep_names_what_runs(paper, capfd):
+    sweep, directory = paper
+    run_all(sweep, directory)
+    said = capfd.readouterr().err
+    assert f"{sweep.points[0].name}  starting\n" in said
+    assert "\x1b" not in said
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system knows no affinity")
@@ -234,7 +283,7 @@ def trained(sweep: Sweep, directory: Path, steps: int | None = None) -> None:
         (run.checkpoints / str(done)).mkdir(parents=True)
         run.write_config(point.config)
         if steps is None:
-            run.write_json("summary.json", {"meta_steps": done})
+            run.write_json("summary.json", {**OF_PAPER, "meta_steps": done})
 
 
 def content(directory: Path) -> dict[Path, bytes]:

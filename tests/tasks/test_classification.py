@@ -201,7 +201,7 @@ def test_a_finite_number_of_tasks_is_regenerated_from_ids():
         )
         task = draw(distribution, seed, lifetimes)
         seen, labels = numbers(task), classes(task)
-        assert len({tuple(row) for row in seen}) == lifetimes  # the examples are always drawn anew
+        assert len({tuple(row) for row in seen}) == lifetimes  # the examples are drawn again every time
         return {tuple(label[np.argsort(row)][:5]) for row, label in zip(seen, labels, strict=True)}
 
     four = tasks(4, 0, seed=0)

@@ -88,7 +88,7 @@ def test_a_finite_number_of_tasks_fixes_classes_labels_and_transforms():
     kinds, numbers, labels, _ = lifetimes(distribution, 300)
     tasks = {tuple(kind[np.argsort(label[:3])]) for kind, label in zip(kinds, labels, strict=True)}
     assert len(tasks) == 3  # of 60
-    assert len({tuple(number) for number in numbers}) > 100  # of 256: the examples are always drawn anew
+    assert len({tuple(number) for number in numbers}) > 100  # of 256: the examples are drawn again every time
 
 
 def test_labels_pass_through_transforms_which_may_change():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,6 @@ import pytest
 from runs import Outcome, call, events, final_state, finish, start, summary, train, without_memory
 
 from vsml.tasks.base import _load_once
-from vsml.training.meta_test import LONGEST_LABEL, _label
 
 pytestmark = pytest.mark.usefixtures("compiled")
 
@@ -47,6 +47,7 @@ def test_it_gives_the_numbers_that_ended_the_training(run: Path, trained: Path, 
     mean = summary(run)["evaluations"]["digits_plain"]["cumulative_accuracy"]["mean"]
     assert f"{mean:.3f}" in outcome.out
     assert len(events(run / "eval").Scalars("meta_test/digits_plain/cumulative_accuracy")) == 1  # not a second time
+    assert outcome.err.endswith(f"saved in {os.path.relpath(run)}\n")
 
 
 def test_overrides_are_kept_apart(run: Path, capfd):
@@ -54,7 +55,7 @@ def test_overrides_are_kept_apart(run: Path, capfd):
     outcome = call(capfd, "eval", run, f"{PLAIN}=20", "evaluators.OnlineAccuracy.lifetimes=3")
     assert outcome.code == 0
     assert {path: path.read_bytes() for path in before} == before
-    label = run / "evaluations" / "plain_tasks.HeldOut.length=20+evaluators.OnlineAccuracy.lifetimes=3+step4"
+    label = run / "evaluations" / "plain.length=20,lifetimes=3,step4"
     content = summary(label)
     assert {name: (e["examples"], e["lifetimes"]) for name, e in content["evaluations"].items()} == {
         "digits_projected": (10, 3),
@@ -62,12 +63,26 @@ def test_overrides_are_kept_apart(run: Path, capfd):
     }
     assert (content["recipe"], content["meta_steps"]) == ("recipes/quickstart.gin", 4)
     assert "digits_plain: 3 lifetimes of 20 examples" in outcome.out
+    assert outcome.err.endswith(f"saved in {os.path.relpath(label)}\n")
+
+
+def test_other_settings_with_the_same_label_are_kept_apart(run: Path, capfd, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    both = ("evaluators.OnlineAccuracy.lifetimes=3", PLAIN_ONLY)
+    for lengths in ("10", "12", "10"):
+        Path("length.gin").write_text(f"{PLAIN} = {lengths}\n")
+        assert call(capfd, "eval", run, "length.gin", *both).code == 0
+    first = run / "evaluations" / "length,lifetimes=3,EVALUATORS=OnlineAccuracy,step4"
+    second = first.with_name(f"{first.name}-2")
+    found = [summary(path)["evaluations"]["digits_plain"]["examples"] for path in (first, second)]
+    assert found == [10, 12]
+    assert sorted(path.name for path in (run / "evaluations").iterdir() if path.is_dir()) == [first.name, second.name]
 
 
 def test_a_longer_lifetime_starts_with_the_shorter_one(run: Path, capfd):
     """Nothing but the length is changed: the first predictions stay what they were."""
     assert call(capfd, "eval", run, f"{PLAIN}=15").code == 0
-    label = run / "evaluations" / "plain_tasks.HeldOut.length=15+step4"
+    label = run / "evaluations" / "plain.length=15,step4"
     with (
         np.load(run / "evaluations" / "digits_plain.npz") as short,
         np.load(label / "evaluations" / "digits_plain.npz") as long,
@@ -88,7 +103,7 @@ def test_other_gin_files_may_be_named(run: Path, capfd, tmp_path: Path, monkeypa
     )
     outcome = call(capfd, "eval", run, "noise.gin")
     assert outcome.code == 0, outcome.err
-    assert list(summary(run / "evaluations" / "noise.gin+step4")["evaluations"]) == ["noise"]
+    assert list(summary(run / "evaluations" / "noise,step4")["evaluations"]) == ["noise"]
 
 
 def test_any_checkpoint_may_be_chosen(run: Path, capfd):
@@ -159,7 +174,7 @@ def test_tasks_of_an_evaluator_that_need_other_meta_parameters_are_named(tmp_pat
 
 def test_what_leaves_the_meta_parameters_alone_may_change(run: Path, capfd):
     assert call(capfd, "eval", run, "learners.VSML.hidden=[6]").code == 0
-    content = summary(run / "evaluations" / "learners.VSML.hidden=_6+step4")
+    content = summary(run / "evaluations" / "hidden=6,step4")
     assert content["num_meta_parameters"] == 416
     assert content["num_learned_variables"] == (64 * 6 + 6 * 10) * 8
 
@@ -289,14 +304,6 @@ def test_nothing_heavy_is_imported_before_the_first_evaluator(run: Path, tmp_pat
     assert "'vsml.training.meta_test'" in message
     for name in ("orbax", "tensorboardX", "matplotlib", "sklearn", "vsml.training.trainer"):
         assert f"'{name}'" not in message
-
-
-def test_labels_are_file_names_and_all_different():
-    assert _label(["tasks/kmnist.gin", "a.B.c=[1, 2]", "../x.gin"], 7) == "tasks_kmnist.gin+a.B.c=_1_2+.._x.gin+step7"
-    long = [[f"a.B.c={'9' * 300}"], [f"a.B.c={'9' * 301}"], [f"a.B.c={'9' * 300}", "x=1"]]
-    labels = [_label(words, step) for words in long for step in (1, 2)]
-    assert len(set(labels)) == 6
-    assert {len(label) for label in labels} == {LONGEST_LABEL}
 
 
 def test_the_state_is_left_alone(run: Path, trained: Path, capfd):

@@ -19,15 +19,16 @@ NARROWEST = 13
 """Columns of `0.822 ± 0.006`: titles of scores are broken into lines of that length."""
 
 
-def evaluation_table(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
+def evaluation_table(evaluations: Mapping[str, Mapping[str, Any]], width: int = WIDTH) -> str:
     """Renders evaluations side by side with their rivals; those with the same scores under one head.
 
     Args:
       evaluations: what `summary.json` holds under `evaluations`: name -> summary of one evaluator.
+      width: columns.
 
     Returns:
-      Lines without a final line break, of at most 100 columns where possible: deviations are left out where there is no
-      room for them.
+      Lines without a final line break, no wider where possible: deviations are left out where there is no room for
+      them.
     """
     summaries = [Summary(name, content) for name, content in evaluations.items()]
     lines: list[str] = []
@@ -35,13 +36,13 @@ def evaluation_table(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
     for _, group in itertools.groupby(summaries, key=lambda s: [(n, m.title) for n, m in s.scores.items()]):
         block = list(group)
         table = _block(block, with_std=True)
-        if max(map(len, table)) > WIDTH:
+        if max(map(len, table)) > width:
             table = _block(block, with_std=False)
         else:
             spread = f"{NOTE}, and their std"
         lines += table
     notes = dict.fromkeys(summary.note for summary in summaries if summary.note)
-    return "\n".join([*lines, f"{spread}.", *(line for note in notes for line in textwrap.wrap(note, WIDTH))])
+    return "\n".join([*lines, f"{spread}.", *(line for note in notes for line in textwrap.wrap(note, width))])
 
 
 def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:

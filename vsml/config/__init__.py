@@ -19,8 +19,9 @@ from vsml.config.catalogue import AXES, Field, Part, parts, suggest
 from vsml.config.config import ABSENT, Config, leaves, load
 from vsml.config.fitting import describe, fits, show
 from vsml.config.manual import overview, part_in_full
-from vsml.config.statements import gin_root, macros_set_by, recipes
+from vsml.config.statements import macros_set_by
 from vsml.config.sweeps import Axis, Choice, Override, SweepFile, read_sweep
+from vsml.shipped import gin_root, recipes
 
 __all__ = [
     "ABSENT",

@@ -18,9 +18,9 @@ from typing import Any
 
 from gin import config_parser
 
-import vsml
 from vsml.config.catalogue import Import, suggest
 from vsml.errors import UserError
+from vsml.shipped import gin_root, recipes, shipped_files
 
 COMMAND_LINE = "command line"
 OF_SWEEPS = AXES, SWEEP = "axes", "sweep"
@@ -83,30 +83,6 @@ class Include:
 
     file: str
     where: str
-
-
-@functools.cache
-def gin_root() -> Path:
-    """The shipped gin folder: inside the installed package, else that of the repository."""
-    package = Path(vsml.__file__).resolve().parent
-    installed = package / "_gin"
-    return installed if installed.is_dir() else package.parent / "gin"
-
-
-def shipped_files() -> list[str]:
-    """All shipped gin files, relative to the gin folder."""
-    return sorted(path.relative_to(gin_root()).as_posix() for path in gin_root().rglob("*.gin"))
-
-
-def recipes(folder: str = "recipes") -> list[tuple[str, str]]:
-    """The shipped recipes, or sweeps: path below the gin folder and first line of the header."""
-    names = [name for name in shipped_files() if name.startswith(f"{folder}/")]
-    return [(name, _header(gin_root() / name)) for name in names]
-
-
-def _header(path: Path) -> str:
-    first = path.read_text(encoding="utf-8").partition("\n")[0]
-    return first.lstrip("# ").strip() if first.startswith("#") else ""
 
 
 @functools.cache

@@ -23,6 +23,7 @@ import optax
 from vsml.errors import UserError
 from vsml.evaluation.base import Rival
 from vsml.evaluation.rollouts import Outcomes, online_scores, predict_online, run_lifetimes
+from vsml.evaluation.telling import evaluating
 from vsml.hardware import NETWORKS_AT_ONCE
 from vsml.learners.gradient_descent import GradientDescent
 from vsml.tasks.base import Task, TaskDistribution, TaskSpec
@@ -30,6 +31,8 @@ from vsml.types import Array, Key
 
 OptimizerName = Literal["sgd", "adam"]
 OPTIMIZERS: dict[OptimizerName, Callable[[Any], optax.GradientTransformation]] = {"sgd": optax.sgd, "adam": optax.adam}
+NAMES: dict[OptimizerName, str] = {"sgd": "SGD", "adam": "Adam"}
+"""What people call them."""
 
 
 class Best(NamedTuple):
@@ -84,8 +87,10 @@ class Baselines:
         Computed once per process for the same arguments: they do not depend on what is being meta-trained.
         """
         return {
-            "best_sgd": _best("sgd", self.hidden, self.sgd_learning_rates, tasks, lifetimes, seed).rival("SGD"),
-            "best_adam": _best("adam", self.hidden, self.adam_learning_rates, tasks, lifetimes, seed).rival("Adam"),
+            "best_sgd": _best("sgd", self.hidden, self.sgd_learning_rates, tasks, lifetimes, seed).rival(NAMES["sgd"]),
+            "best_adam": _best("adam", self.hidden, self.adam_learning_rates, tasks, lifetimes, seed).rival(
+                NAMES["adam"]
+            ),
         }
 
 
@@ -120,7 +125,10 @@ def _best(
     candidates = []
     for units in hidden:
         contenders = Contenders(optimizer, units)
-        outcomes = run_lifetimes(contenders, np.asarray(rates, np.float32), tasks, lifetimes, seed, NETWORKS_AT_ONCE)
+        with evaluating(f"{NAMES[optimizer]}, {units} hidden"):
+            outcomes = run_lifetimes(
+                contenders, np.asarray(rates, np.float32), tasks, lifetimes, seed, NETWORKS_AT_ONCE
+            )
         for i, rate in enumerate(rates):
             at_edge = i in (0, len(rates) - 1)
             candidates.append(Best(units, rate, at_edge, jax.tree.map(lambda leaf, i=i: leaf[:, i], outcomes)))

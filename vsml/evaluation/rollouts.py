@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from vsml.errors import UserError
+from vsml.evaluation.telling import tell
 from vsml.learners.base import Learner
 from vsml.learners.unroll import unroll
 from vsml.tasks.base import Task, TaskDistribution, TaskSpec
@@ -114,12 +115,14 @@ def run_lifetimes(
     size = -(-size // num_devices) * num_devices
     data = tasks.load()
     chunks = []
+    tell(0, lifetimes)
     for start in range(0, lifetimes, size):
         # The last chunk is filled up with the first lifetimes, so that one program serves all; they are cut off below.
         indices = np.arange(start, start + size) % lifetimes
         keys = _lifetime_keys(jax.random.key(seed), indices)
         sampled = _sample(tasks, num_devices, data, keys)
         chunks.append(jax.device_get(_live(lifetime, tasks.spec, num_devices, shared, sampled, keys)))
+        tell(min(start + size, lifetimes), lifetimes)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:lifetimes], *chunks)
 
 

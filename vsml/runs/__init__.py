@@ -3,6 +3,7 @@
 names             what the files are called; nothing else knows
 files             writing a file whole or not at all
 directory         writing a run directory: configs, environment, summary
+labels            names of folders that a person can read
 results           reading runs and sweeps back
 checkpoints       saving and restoring the whole state, by Orbax
 saved             reading checkpoints without Orbax: which there are, what they say, their meta-parameters

@@ -214,7 +214,7 @@ class Checkpoints:
         if there := [step for step in steps if any(self.directory.glob(f"{step}*"))]:
             kept = f"the one of step {max(there)} is intact"
         elif steps:
-            kept, mend = "those before it have been removed", "run the same command again to start anew"
+            kept, mend = "those before it have been removed", "run the same command again to begin from the start"
         else:
             kept = "no checkpoint had been written before"
         return UserError(f"{self.directory}: a checkpoint could not be written ({cause}); {kept}: {mend}")

@@ -78,7 +78,7 @@ def fingerprints(shares: Sequence[str], data: Sequence[Any]) -> dict[str, str]:
 def note(run: RunDirectory, step: int, changed: Sequence[Change], data: Mapping[str, str], num_devices: int) -> None:
     """Adds a start after `step` meta-steps to the history, unless it is in all the same as the one before."""
     before = Run(run.path, run.path.name).history
-    # What came after an earlier checkpoint is trained again; a run that starts anew has no history.
+    # What came after an earlier checkpoint is trained again; a run from the start has no history.
     entries = [{**entry, "step": min(entry["step"], step)} for entry in before] if step else []
     now = {
         "step": step,

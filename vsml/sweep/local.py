@@ -29,6 +29,8 @@ from vsml.runs.names import FAILURE, LOG
 from vsml.runs.saved import newest_step
 from vsml.sweep.points import Point, Sweep
 from vsml.sweep.runs import check_earlier, record, status
+from vsml.sweep.watching import progress, shown_name
+from vsml.training.display import display
 from vsml.training.distributed import say
 from vsml.training.dry_run import check_evaluators, check_meta_parameters, shapes_of_learner
 from vsml.training.interruption import Interrupted, Interruption, catch_interruption, name_of
@@ -55,7 +57,8 @@ class Worker:
     cores: frozenset[int]
     point: Point | None = None
     process: subprocess.Popen[bytes] | None = None
-    started: float = 0.0
+    started: float = 0.0  # in seconds since the epoch
+    log_from: int = 0  # bytes of the point's log before that
 
 
 @dataclass
@@ -196,20 +199,39 @@ def _work(
                         "finished; the others have saved their state: run the same command again to go on",
                         stop.signal_number,
                     )
+            _show(workers, directory)
             time.sleep(POLL_SECONDS)
     finally:
+        display.close()
         for worker in workers:
             if worker.process is not None:
                 worker.process.kill()
                 worker.process.wait()
 
 
+def _show(workers: list[Worker], directory: Path) -> None:
+    """A line for each point that runs."""
+    running = [(worker, worker.point) for worker in workers if worker.point is not None]
+    if not running or not display.due:
+        return
+    names = [shown_name(point.name, display.width // 2) for _, point in running]
+    longest = max(map(len, names))
+    lines = []
+    for name, (worker, point) in zip(names, running, strict=True):
+        steps, width = point.config.json["train"]["steps"], display.width - longest - 2
+        run = point.run_directory(directory)
+        lines.append(f"{name:<{longest}}  {progress(run, steps, worker.started, worker.log_from, width)}")
+    display.show(*lines)
+
+
 def _start(worker: Worker, sweep: Sweep, point: Point, directory: Path) -> None:
     run = point.run_directory(directory)
+    worker.started = time.time()
     with writing(run):
         run.mkdir(parents=True, exist_ok=True)
         (run / FAILURE).unlink(missing_ok=True)
         log = (run / LOG).open("ab")
+        worker.log_from = log.tell()
     with log:
         worker.process = subprocess.Popen(
             [*COMMAND, sweep.file, *sweep.words, "--sweep_dir", str(directory), "--index", str(point.index)],
@@ -222,7 +244,7 @@ def _start(worker: Worker, sweep: Sweep, point: Point, directory: Path) -> None:
         )
     if worker.cores:
         os.sched_setaffinity(worker.process.pid, worker.cores)  # before it starts any thread
-    worker.point, worker.started = point, time.monotonic()
+    worker.point = point
 
 
 def _end(worker: Worker, directory: Path, tally: _Tally, told: bool) -> None:
@@ -234,7 +256,7 @@ def _end(worker: Worker, directory: Path, tally: _Tally, told: bool) -> None:
     stopped = told and code in (-signal.SIGTERM, 128 + signal.SIGTERM, 130)
     if code == 0:
         tally.done += 1
-        outcome = f"finished in {time.monotonic() - worker.started:.0f} s"
+        outcome = f"finished in {time.time() - worker.started:.0f} s"
     elif stopped:
         outcome = "stopped"
     else:

@@ -29,6 +29,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from vsml.errors import UserError, as_out_of_memory
+from vsml.training.display import display
 
 Result = TypeVar("Result")
 
@@ -93,7 +94,7 @@ def is_main() -> bool:
 def say(message: str) -> None:
     """Tells the user what happens, once for all processes; results alone go to standard output."""
     if is_main():
-        print(message, file=sys.stderr, flush=True)
+        display.say(message)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vsml.evaluation.telling import evaluating
 from vsml.experiment import Experiment
 from vsml.training.writers import MetricsFile, TensorBoard
 from vsml.types import Params
@@ -41,7 +42,8 @@ class InterimEvaluations:
         """Evaluates V_M, given as host arrays."""
         evaluations = {}
         for evaluator in self._evaluators:
-            evaluation = evaluator.run(self._learner, params)
+            with evaluating(evaluator.name):
+                evaluation = evaluator.run(self._learner, params)
             evaluations[evaluation.name] = evaluation.summary
             self._board.scores(done, evaluation)
         self._board.flush()

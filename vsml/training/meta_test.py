@@ -5,7 +5,7 @@ Of what was saved it reads the meta-parameters alone: neither the data of meta-t
 
 from __future__ import annotations
 
-import hashlib
+import os
 import re
 import tempfile
 import time
@@ -23,22 +23,23 @@ from vsml.cost import count
 from vsml.errors import UserError
 from vsml.evaluation.base import Evaluation
 from vsml.evaluation.data import facts_of_data, notes_on_repeats
+from vsml.evaluation.telling import evaluating, listening
 from vsml.experiment import Experiment
 from vsml.hardware import products_in
 from vsml.runs import names, sources
 from vsml.runs.directory import RunDirectory, peak_memory
+from vsml.runs.labels import label, place
 from vsml.runs.meta_parameters import MetaParameters
 from vsml.runs.results import read_metrics
 from vsml.runs.saved import Which
 from vsml.tasks.base import TaskDistribution
 from vsml.tasks.held_out import HeldOut
+from vsml.training.display import display, tell_evaluation
 from vsml.training.distributed import say
 from vsml.training.dry_run import shapes_of_learner
 from vsml.types import Params
 
 FOLLOWS_TASKS = "evaluators/held_out.gin"
-LONGEST_LABEL = 200
-"""Characters; file systems take 255 bytes."""
 
 
 def meta_test(
@@ -47,8 +48,8 @@ def meta_test(
     """Evaluates the meta-parameters of a run, or of a file of `vsml export`.
 
     Of a finished run, without overrides and on its last checkpoint, this is what ended meta-training, and its
-    `summary.json` is rewritten. Anything else of a run is kept apart, in `evaluations/LABEL/` with a `summary.json` of
-    its own. What is found of FILE.npz goes to FILE.evaluations/ beside it in the same way.
+    `summary.json` is rewritten. Anything else of a run is kept apart, in `evaluations/LABEL/` (see `labels`) with a
+    `summary.json` of its own. What is found of FILE.npz goes to FILE.evaluations/ beside it in the same way.
 
     Args:
       source: a run directory or a file.
@@ -85,7 +86,7 @@ def meta_test(
         if run.checkpoints.exists():
             raise UserError(f"--out {out}: a run lives there: choose another directory")
     elif overrides or saved.about["step"] != experiment.steps:
-        run = RunDirectory(run.evaluations / _label(overrides, saved.about["step"]))
+        run = RunDirectory(place(run.evaluations, label(overrides, saved.about["step"]), config.text))
     run.create()
     if run.path != source.absolute():
         run.write_config(config)
@@ -93,7 +94,9 @@ def meta_test(
         say(note)
     head = summary_head(config, experiment, len(jax.devices()), saved.about["step"], saved.about)
     trained = [share.tasks for share in _config(source, saved, ()).build().shares]
-    return finish(run, config, experiment, params, head, trained)
+    summary = finish(run, config, experiment, params, head, trained)
+    say(f"saved in {os.path.relpath(run.path)}")
+    return summary
 
 
 def summary_head(
@@ -133,16 +136,19 @@ def finish(
     """
     trained = [share.tasks for share in experiment.shares] if trained is None else trained
     evaluations: list[Evaluation] = []
-    with products_in(experiment.precision):
+    with products_in(experiment.precision), listening(tell_evaluation), closing(display):
         for evaluator in experiment.evaluators:
             started = time.monotonic()
-            evaluation = evaluator.run(experiment.learner, params)
+            display.show(f"evaluating {evaluator.name}", at_once=True)
+            with evaluating(evaluator.name):
+                evaluation = evaluator.run(experiment.learner, params)
             if isinstance(tasks := getattr(evaluator, "tasks", None), TaskDistribution):
                 known = {*evaluation.facts, *evaluation.scores}
                 facts = {name: fact for name, fact in facts_of_data(tasks, trained).items() if name not in known}
                 evaluation = replace(evaluation, facts={**evaluation.facts, **facts})
             evaluation.save(run.evaluations)
             evaluations.append(evaluation)
+            display.close()
             say(f"evaluated {evaluation.name} in {time.monotonic() - started:.0f} s")
     summary = {
         **head,
@@ -235,11 +241,3 @@ def _fitting(experiment: Experiment, saved: MetaParameters, source: Path) -> Par
                 "V_M as they are"
             )
     return saved.fill(wanted[sources.task_specs(saved.about)[0]])
-
-
-def _label(overrides: Sequence[str], step: int) -> str:
-    """A directory name for an evaluation; a long one is cut and told apart by a digest."""
-    words = [re.sub(r"[^\w.=-]+", "_", override).strip("_") for override in overrides]
-    label = "+".join([*words, f"step{step}"])
-    digest = hashlib.sha256(label.encode()).hexdigest()[:8]
-    return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 9]}+{digest}"

@@ -1,25 +1,25 @@
-"""What a run tells of meta-training while it is under way: metrics.jsonl, TensorBoard, a progress bar."""
+"""What a run tells of meta-training while it is under way: metrics.jsonl, TensorBoard, a line on the terminal."""
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any
 
-from tqdm import tqdm
-
 from vsml.config import Config
+from vsml.evaluation.telling import listening
 from vsml.experiment import Experiment
 from vsml.metrics import of_the_objective, title
 from vsml.runs.directory import RunDirectory
+from vsml.training.display import display, duration, fitted, tell_evaluation
 from vsml.training.interim import InterimEvaluations
 from vsml.training.parallel import Running, fetch_replicated
 from vsml.training.writers import MetricsFile, TensorBoard
 
 SHOWN_METRICS = 3
-"""In the progress bar, which is one line."""
+"""On the terminal, on one line."""
+COMPILING = "compiling the first meta-step"
 
 
 class Progress:
@@ -28,32 +28,39 @@ class Progress:
     def __init__(
         self,
         experiment: Experiment,
-        writers: tuple[MetricsFile, TensorBoard, tqdm],
+        writers: tuple[MetricsFile, TensorBoard],
         interim: InterimEvaluations,
         start: int,
         seconds: float,
     ):
         """Goes on after `start` meta-steps, which took `seconds`; use `follow`."""
         self._experiment, self._interim = experiment, interim
-        self._metrics_file, self.board, self._bar = writers
+        self._metrics_file, self.board = writers
         self._started = time.monotonic() - seconds
         self._logged_at, self._logged_step = time.monotonic(), start
+        self._pace = Pace(experiment.steps)
+        self._scalars: dict[str, float | int] = {}
+        self._rate: float | None = None
         self.evaluating_seconds = 0.0
 
     def tell(self, done: int, running: Running) -> None:
         """Tells of the meta-step that `running` has just taken, as far as its turn has come."""
-        self._bar.update()
+        self._pace.took(done)
         last = done == self._experiment.steps
         log = done % self._experiment.log_every == 0 or last
         plot = done % self._experiment.plot_every == 0 or last
-        if not (log or plot):
-            return
-        values = running.metrics()
-        if log:
-            self._log(done, {name: _number(value) for name, value in values.items() if value.ndim == 0})
-        if plot:
-            curves = {name: value for name, value in values.items() if value.ndim == 1}
-            self.board.plots(done, curves, fetch_replicated(running.state.params))
+        if log or plot:
+            values = running.metrics()
+            if log:
+                self._log(done, {name: _number(value) for name, value in values.items() if value.ndim == 0})
+            if plot:
+                curves = {name: value for name, value in values.items() if value.ndim == 1}
+                self.board.plots(done, curves, fetch_replicated(running.state.params))
+        self._show(at_once=last)
+
+    def _show(self, at_once: bool) -> None:
+        if at_once or display.due:
+            display.show(self._pace.line(self._scalars, self._rate, display.width), at_once=at_once)
 
     def evaluate(self, done: int, running: Running) -> None:
         """Evaluates the parameters of now if it is time to; this counts as no time of meta-training."""
@@ -61,14 +68,14 @@ class Progress:
             return
         params = fetch_replicated(running.state.params)
         started = time.monotonic()
-        self._interim.run(done, params)
+        with listening(tell_evaluation):
+            self._interim.run(done, params)
         spent = time.monotonic() - started
         self.evaluating_seconds += spent
         self._started += spent
         self._logged_at += spent
-        if not self._bar.disable:
-            self._bar.start_t += spent
-            self._bar.last_print_t += spent
+        self._pace.pause(spent)
+        self._show(at_once=display.live)
 
     def _log(self, done: int, scalars: dict[str, float | int]) -> None:
         self._metrics_file.write(done, scalars)
@@ -76,9 +83,43 @@ class Progress:
         rate = (done - self._logged_step) * self._experiment.population / (now - self._logged_at)
         self._logged_at, self._logged_step = now, done
         self.board.scalars(done, {**scalars, "lifetimes_per_second": rate, "seconds": now - self._started})
-        shown = [f"{title(name)} {scalars[name]:.3f}" for name in of_the_objective(scalars)[:SHOWN_METRICS]]
-        skipped = f", {scalars['skipped']} non-finite steps skipped" if scalars["skipped"] else ""
-        self._bar.set_postfix_str(f"{' '.join(shown)} {rate:.3g} lifetimes/s{skipped}", refresh=False)
+        self._scalars, self._rate = scalars, rate
+
+
+class Pace:
+    """How far meta-training is, and how long the rest will take; the first meta-step of a process also compiles."""
+
+    def __init__(self, steps: int):
+        """Of so many meta-steps in all."""
+        self._steps, self._done = steps, 0
+        self._first: tuple[int, float] | None = None  # the first one here, and when it was taken
+
+    def took(self, done: int) -> None:
+        """So many meta-steps are done now."""
+        self._done = done
+        self._first = self._first or (done, time.monotonic())
+
+    def pause(self, seconds: float) -> None:
+        """So long, until now, no meta-step was taken."""
+        if self._first:
+            self._first = (self._first[0], self._first[1] + seconds)
+
+    def line(self, scalars: Mapping[str, float], rate: float | None, width: int) -> str:
+        """`step 310/700  44%`, then the newest scalars and lifetimes per second, as soon as there are some."""
+        shown = of_the_objective(scalars)[:SHOWN_METRICS] if scalars else []
+        numbers = [(title(name), _short(scalars[name])) for name in shown]
+        left = self._left()
+        tail = ([f"{left} left"] if left else []) + ([] if rate is None else [f"{_short(rate, 1)} lifetimes/s"])
+        share = self._done / self._steps
+        skipped = f"  {scalars['skipped']} skipped" if scalars.get("skipped") else ""  # not finite
+        head = f"step {self._done}/{self._steps} {int(100 * share):3}%{skipped}"
+        return fitted(head, numbers, tail, width, share)
+
+    def _left(self) -> str:
+        if self._first is None or self._done in (self._first[0], self._steps):
+            return ""
+        first, at = self._first
+        return duration((time.monotonic() - at) / (self._done - first) * (self._steps - self._done))
 
 
 @contextmanager
@@ -88,16 +129,17 @@ def follow(run: RunDirectory, config: Config, experiment: Experiment, start: int
         closing(MetricsFile(run.metrics, resume_step=start)) as metrics_file,
         closing(TensorBoard(run.path, resume_step=start)) as board,
         closing(InterimEvaluations(experiment, run.interim, board, start)) as interim,
-        _progress_bar(start, experiment.steps) as bar,
     ):
         board.config(config.text, run.hyperparameters(config))
-        yield Progress(experiment, (metrics_file, board, bar), interim, start, seconds)
+        display.show(COMPILING, at_once=True)
+        try:
+            yield Progress(experiment, (metrics_file, board), interim, start, seconds)
+        finally:
+            display.keep()
 
 
-def _progress_bar(start: int, steps: int) -> tqdm:
-    """Redrawn where somebody watches, a line now and then in a log."""
-    seconds = 0.5 if sys.stderr.isatty() else 30
-    return tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True, mininterval=seconds)
+def _short(value: float, digits: int = 3) -> str:
+    return f"{value:.{digits}f}" if abs(value) < 10_000 else f"{value:.3g}"
 
 
 def _number(value: Any) -> float | int:

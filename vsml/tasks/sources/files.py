@@ -9,12 +9,32 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
 from vsml.errors import UserError
 
 DATA_DIR = "VSML_DATA_DIR"
+
+
+_offline: ContextVar[bool] = ContextVar("offline", default=False)
+
+
+class Missing(UserError):
+    """A file of a known data set that has not been downloaded."""
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Within the block nothing is downloaded."""
+    token = _offline.set(True)
+    try:
+        yield
+    finally:
+        _offline.reset(token)
 
 
 @dataclass(frozen=True)
@@ -30,23 +50,23 @@ class PublishedFile:
         """The file in `$VSML_DATA_DIR`, checked, or None. Raises `UserError` where it is corrupt."""
         root = os.environ.get(DATA_DIR)
         path = Path(root).expanduser() / self.folder / self.name if root else None
-        if path is None or not path.is_file():
-            return None
-        if self.md5 is not None and _md5(path) != self.md5:
-            raise UserError(f"{path} is corrupt (its MD5 is not {self.md5}): replace it, or remove it for a download")
-        return path
+        return None if path is None or not path.is_file() else self._checked(path)
 
     def fetch(self) -> Path:
-        """The file, downloaded if need be. Raises `UserError` where it cannot be had."""
+        """The file, downloaded if need be. Raises `UserError` where it cannot be had, `Missing` within `offline`."""
         return self.present() or self._download()
 
     def _download(self) -> Path:
         import pooch  # takes a while to import and is needed only where a download is
 
         problem: Exception | None = None
+        cache = pooch.os_cache("vsml") / self.folder
+        if _offline.get():
+            if not (cache / self.name).is_file():
+                raise Missing(f"{self.name} of {self.folder} is not on this machine")
+            return self._checked(cache / self.name)
         for url in self.urls:
             try:
-                cache = pooch.os_cache("vsml") / self.folder
                 known = None if self.md5 is None else f"md5:{self.md5}"
                 return Path(pooch.retrieve(url, known, fname=self.name, path=cache))
             except (OSError, ValueError) as error:  # no network, no such host, no room, or other bytes than published
@@ -57,6 +77,11 @@ class PublishedFile:
             f"(which failed from here: {type(problem).__name__}) to ${DATA_DIR}/{self.folder} "
             f"({DATA_DIR} is {root or 'not set'})"
         )
+
+    def _checked(self, path: Path) -> Path:
+        if self.md5 is not None and _md5(path) != self.md5:
+            raise UserError(f"{path} is corrupt (its MD5 is not {self.md5}): replace it, or remove it for a download")
+        return path
 
     @property
     def urls(self) -> tuple[str, ...]:
