@@ -127,7 +127,7 @@ def test_wheel_holds_the_package_and_the_gin_files(tmp_path: Path, monkeypatch: 
         name for name in names if name.endswith(".py")
     }
     info = f"vsml-{vsml.__version__}.dist-info"
-    assert "vsml = vsml.cli:main" in wheel.read(f"{info}/entry_points.txt").decode()
+    assert "vsml = vsml.__main__:main" in wheel.read(f"{info}/entry_points.txt").decode()
     assert "Apache License" in wheel.read(f"{info}/licenses/LICENSE").decode()
 
 
