@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from vsml.analysis.statistics import band, estimate, smooth, welch
+from vsml.analysis.statistics import estimate, welch
+from vsml.evaluation.statistics import band, smooth
 
 
 def test_interval_of_three_values():

@@ -19,11 +19,12 @@ from vsml.analysis import plots
 from vsml.analysis.document import Block, Cell, Code, Heading, Picture, Table, Text, to_html, to_markdown
 from vsml.analysis.network_picture import report_section
 from vsml.analysis.plots import Curve
-from vsml.analysis.statistics import Estimate, band, estimate, smooth, welch
+from vsml.analysis.statistics import Estimate, estimate, welch
 from vsml.analysis.tables import NONE, about, number
 from vsml.config import ABSENT, leaves
 from vsml.errors import UserError
 from vsml.evaluation.base import Measure
+from vsml.evaluation.statistics import band, smooth
 from vsml.evaluation.summary import Spread, Summary
 from vsml.metrics import LOSS, of_the_objective, title
 from vsml.runs.names import REPORT

@@ -1,4 +1,4 @@
-"""Mean, spread and interval of one value per lifetime, or per run."""
+"""Mean, spread and interval of one value, or of one curve, per lifetime or per run."""
 
 from __future__ import annotations
 
@@ -19,3 +19,21 @@ def statistics(values: np.ndarray) -> dict[str, float]:
         mean, std = float(np.mean(values)), float(np.std(values, ddof=1))
     quantile = float(stdtrit(len(values) - 1, 0.975))
     return {"mean": mean, "std": std, "interval95": quantile * std / len(values) ** 0.5}
+
+
+def band(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean [T] and half width of its 95 % interval [T] of curves [n, T], NaN where a curve is; 0 for one curve."""
+    if len(curves) < 2:
+        return curves[0], np.zeros_like(curves[0])
+    points = [statistics(column) for column in curves.T]
+    return np.asarray([p["mean"] for p in points]), np.asarray([p["interval95"] for p in points])
+
+
+def smooth(curves: np.ndarray, width: int) -> np.ndarray:
+    """Running means of `width` steps of curves [n, T], without what is not finite: [n, T - width + 1]."""
+    window = np.ones(width)
+    finite = np.isfinite(curves)
+    total = [np.convolve(curve, window, mode="valid") for curve in np.where(finite, curves, 0.0)]
+    count = [np.convolve(seen, window, mode="valid") for seen in finite.astype(np.float64)]
+    with np.errstate(invalid="ignore"):
+        return np.asarray(total) / np.asarray(count)

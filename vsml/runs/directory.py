@@ -1,7 +1,7 @@
 """Writing a run directory: everything needed to rerun, resume, compare and plot a run.
 
 config.gin  operative_config.gin  config.json  environment.json  summary.json  metrics.jsonl  evaluations.jsonl
-checkpoints/  train/  eval/  evaluations/*.npz
+checkpoints/  events.*  evaluations/*.npz
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from vsml.fields import EVALUATES, FOLLOWS_STEPS, MAY_CHANGE
 from vsml.runs import names
 from vsml.runs.files import without_non_finite, write_whole
 
+SHOWN_FIRST = ("SEED", "STEPS")
+"""TensorBoard's HPARAMS tab shows five columns until it is told to show more."""
 PACKAGES = ("jax", "jaxlib", "optax", "orbax-checkpoint", "gin-config", "numpy")
 
 
@@ -118,8 +120,9 @@ def differences(saved: Mapping[str, Any], config: Config) -> tuple[list[str], li
 
 
 def hyperparameters(config: Config) -> dict[str, Any]:
-    """The public macros that are plain values, and the names of the parts."""
-    return {name: value for name, value in config.json["macros"].items() if isinstance(value, str | int | float)}
+    """The public macros that are plain values, and the names of the parts; first what TensorBoard is to show first."""
+    macros = {**dict.fromkeys(SHOWN_FIRST), **config.json["macros"]}
+    return {name: value for name, value in macros.items() if isinstance(value, str | int | float)}
 
 
 def peak_memory() -> dict[str, int | None]:
