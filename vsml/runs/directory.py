@@ -27,8 +27,8 @@ from vsml.fields import EVALUATES, FOLLOWS_STEPS, MAY_CHANGE
 from vsml.runs import names
 from vsml.runs.files import without_non_finite, write_whole
 
-SHOWN_FIRST = ("SEED", "STEPS")
-"""TensorBoard's HPARAMS tab shows five columns until it is told to show more."""
+SHOWN_FIRST = ("SEED", "STEPS", "LEARNER", "META_OPTIMIZER", "POPULATION")
+"""In TensorBoard's HPARAMS tab, which has room for few columns."""
 PACKAGES = ("jax", "jaxlib", "optax", "orbax-checkpoint", "gin-config", "numpy")
 
 

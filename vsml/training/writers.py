@@ -28,8 +28,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from tensorboard.plugins.hparams import api_pb2
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
 from tensorboardX import summary as summaries
-from tensorboardX.proto import api_pb2, plugin_hparams_pb2, summary_pb2
+from tensorboardX.proto import summary_pb2
 from tensorboardX.summary import Summary
 
 from vsml.evaluation.base import Evaluation, Measure
@@ -41,6 +43,8 @@ from vsml.training.event_file import EventFile
 from vsml.training.learning_curves import LEARNED, image
 
 HPARAMS_PLUGIN = "hparams"
+COLUMNS = 5
+"""Hyperparameters that the HPARAMS tab shows before it is told which: those marked as differing, then by name."""
 HEADLINE, CURVES, META_TEST, META_TRAIN = "headline", "learning_curves", "meta_test", "meta_train"
 PARAMETERS, RIVALS = "parameters", "rivals"
 META_TRAINING = "meta-training"
@@ -107,7 +111,7 @@ class TensorBoard:
 
         Args:
           text: the gin config.
-          hyperparameters: by name.
+          hyperparameters: by name; the first ones are shown first.
           compared: titles of the metrics that runs are compared by, by tag; None before they are known: TensorBoard
             takes the columns of its HPARAMS tab from the first run that names them.
         """
@@ -192,30 +196,29 @@ def compared_by(metrics: Sequence[Mapping[str, Any]], evaluations: Mapping[str, 
 
 def _hparams(hyperparameters: Mapping[str, Any], metrics: Mapping[str, str] | None) -> Iterable[Summary]:
     """The summaries that make a run a row of TensorBoard's HPARAMS tab; metrics are tags of the same event file."""
-    start = plugin_hparams_pb2.SessionStartInfo()
+    start = SessionStartInfo()
     for name, value in hyperparameters.items():
         if is_number(value):
             start.hparams[name].number_value = value
         else:
             start.hparams[name].string_value = re.sub(r"@([\w./]+)\(\)", r"\1", str(value))  # @cells.LSTM()
-    contents = {
-        "_hparams_/session_start_info": plugin_hparams_pb2.HParamsPluginData(session_start_info=start, version=0)
-    }
+    contents = {"_hparams_/session_start_info": HParamsPluginData(session_start_info=start, version=0)}
     if metrics is not None:
         experiment = api_pb2.Experiment(
             hparam_infos=[
                 api_pb2.HParamInfo(
                     name=name,
+                    differs=index < COLUMNS,
                     type=api_pb2.DATA_TYPE_FLOAT64 if is_number(value) else api_pb2.DATA_TYPE_STRING,
                 )
-                for name, value in hyperparameters.items()
+                for index, (name, value) in enumerate(hyperparameters.items())
             ],
             metric_infos=[
                 api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=shown)
                 for tag, shown in metrics.items()
             ],
         )
-        contents["_hparams_/experiment"] = plugin_hparams_pb2.HParamsPluginData(experiment=experiment, version=0)
+        contents["_hparams_/experiment"] = HParamsPluginData(experiment=experiment, version=0)
     for tag, content in contents.items():
         plugin = summary_pb2.SummaryMetadata.PluginData(plugin_name=HPARAMS_PLUGIN, content=content.SerializeToString())
         yield Summary(value=[Summary.Value(tag=tag, metadata=summary_pb2.SummaryMetadata(plugin_data=plugin))])
