@@ -288,9 +288,8 @@ def test_learning_curves_have_bands_and_chance():
     # Values .2, .4, .6: mean .4, std .2, interval 4.302653 * .2 / sqrt(3) = .49683
     assert (band.y0, band.y1) == pytest.approx((0.4 - 0.49683, 0.4 + 0.49683), abs=1e-5)
     assert axes.get_ylim() == (0, 1)
-    shown = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert shown == ["learned", "flat", "chance"]
-    assert list(axes.get_lines()[-1].get_ydata()) == [0.1, 0.1]
+    assert axes.get_legend_handles_labels()[1] == ["learned", "flat", "chance"]
+    assert np.asarray(axes.get_lines()[-1].get_ydata()).tolist() == [0.1, 0.1]
 
 
 @pytest.fixture(scope="module")

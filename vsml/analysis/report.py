@@ -18,13 +18,14 @@ import numpy as np
 from vsml.analysis import plots
 from vsml.analysis.document import Block, Cell, Code, Heading, Picture, Table, Text, to_html, to_markdown
 from vsml.analysis.network_picture import report_section
-from vsml.analysis.plots import Curve
-from vsml.analysis.statistics import Estimate, estimate, welch
+from vsml.analysis.plots import Curve, Scored
+from vsml.analysis.rivals import against_rivals
+from vsml.analysis.statistics import estimate, welch
 from vsml.analysis.tables import NONE, about, number
 from vsml.config import ABSENT, leaves
 from vsml.errors import UserError
-from vsml.evaluation.base import Measure
-from vsml.evaluation.statistics import band, smooth
+from vsml.evaluation.base import LEARNED, Measure
+from vsml.evaluation.statistics import smooth
 from vsml.evaluation.summary import Spread, Summary
 from vsml.metrics import LOSS, of_the_objective, title
 from vsml.runs.names import REPORT
@@ -128,8 +129,12 @@ def _evaluation(results: Results, name: str) -> list[Block]:
     header = _header(results, [measure.title for measure in first.scores.values()])
     over_lifetimes = "Rows without seeds: mean over lifetimes ± 95 % interval." if first.rivals else ""
     notes = Text(" ".join(filter(None, [first.note, NOTE_SEEDS, NOTE_P, over_lifetimes])))
-    pictures = _learning_curves(results, name, first)
-    return [Heading(f"Evaluation: {name}"), Text(f"{about(first)}."), Table(header, rows), notes, *pictures]
+    heads = {label: _row_head(results, label) for label in found}
+    return [
+        *(Heading(f"Evaluation: {title(name)}"), Text(f"{about(first)}."), Table(header, rows), notes),
+        *against_rivals(found, heads, results.axes or ("run",)),
+        *_learning_curves(results, name, first),
+    ]
 
 
 def _header(results: Results, measures: Sequence[str]) -> list[str]:
@@ -205,16 +210,16 @@ def _learning_curves(results: Results, name: str, summary: Summary) -> list[Bloc
         batch = max(1, examples // length) if isinstance(examples, int) else 1
         found = {label: [c[curve] for c in runs if curve in c] for label, runs in saved.items()}
         alike = {label: [array for array in arrays if array.shape[1] == length] for label, arrays in found.items()}
-        lines = {label: _curve(arrays, batch) for label, arrays in alike.items() if arrays}
+        lines = {_shown(results, label): _curve(arrays, batch) for label, arrays in alike.items() if arrays}
         present = {rival.name: first.get(f"{key}_{curve}") for key, rival in summary.rivals.items()}
         references = {label: _curve([array], batch) for label, array in present.items() if array is not None}
         measure = summary.curves.get(curve, Measure(title(curve)))
         axes = ("examples seen" if examples else "steps of a lifetime", measure.title)
         svg = plots.curves(lines, references, axes, measure.limits, measure.chance)
         caption = (
-            f"{name}: {measure.title} over a lifetime, a running mean over {plots.window(length)} step(s)."
+            f"{title(name)}: {measure.title} over a lifetime, a running mean over {plots.window(length)} step(s)."
             f"{'' if measure.chance is None else ' The thin line is chance.'}"
-            f"{_about_bands(lines, ', or over lifetimes where there is one seed')}"
+            f"{_about_bands(lines, ', or lifetimes where there is one seed')}"
         )
         pictures.append(Picture(_file(f"curve_{name}", curve if pictures else ""), caption, svg))
     return pictures
@@ -225,8 +230,20 @@ def _file(kind: str, what: str) -> str:
     return re.sub(r"[^\w-]", "_", f"{kind}_{what}" if what else kind)
 
 
+def _shown(results: Results, label: str) -> str:
+    """A row as a legend names it."""
+    return LEARNED if results.sweep is None else label
+
+
 def _about_bands(lines: Mapping[str, Curve], otherwise: str = "") -> str:
-    return f" Bands are 95 % intervals over seeds{otherwise}." if len(lines) <= plots.MAX_BANDS else ""
+    """What stands around the means."""
+    if len(lines) > plots.MAX_BANDS:
+        return ""
+    few = [curve.single is not None for curve in lines.values()]
+    if all(few):
+        return f" Pale: each seed{otherwise}."
+    each = f", or, pale, each where there are fewer than {plots.ENOUGH}" if any(few) else ""
+    return f" Bands are 95 % intervals over seeds{otherwise}{each}."
 
 
 def _curve(runs: Sequence[np.ndarray], batch: int) -> Curve:
@@ -234,8 +251,8 @@ def _curve(runs: Sequence[np.ndarray], batch: int) -> Curve:
     width = plots.window(runs[0].shape[1])
     smoothed = [smooth(run.astype(np.float64), width) for run in runs]
     with np.errstate(invalid="ignore"):
-        mean, interval = band(np.asarray([run.mean(axis=0) for run in smoothed]) if len(runs) > 1 else smoothed[0])
-    return Curve((np.arange(len(mean)) + width) * batch, mean, interval)
+        each = np.asarray([run.mean(axis=0) for run in smoothed]) if len(runs) > 1 else smoothed[0]
+    return plots.of_means((np.arange(each.shape[1]) + width) * batch, each)
 
 
 def _meta_training(results: Results) -> list[Block]:
@@ -248,10 +265,32 @@ def _meta_training(results: Results) -> list[Block]:
     for metric in _metrics(logged):
         lines = {label: _training_curve(runs, metric) for label, runs in logged.items() if metric in runs[0][-1]}
         shown = "objective (mean loss)" if metric == LOSS else title(metric)
-        svg = plots.curves(lines, {}, ("meta-steps", shown))
-        about_it = f"Meta-training: the {shown} over meta-steps, a running mean.{_about_bands(lines)}"
+        measure = _measure(results, metric)
+        svg = plots.curves(lines, {}, ("meta-steps", shown), measure.limits, measure.chance)
+        about_it = (
+            f"Meta-training: the {shown} over meta-steps, a running mean."
+            f"{'' if measure.chance is None else ' The thin line is chance in the evaluations.'}{_about_bands(lines)}"
+        )
         blocks.append(Picture(_file("meta_training", "" if metric == LOSS else metric), about_it, svg))
     return blocks
+
+
+def _measure(results: Results, metric: str) -> Measure:
+    """How a metric of meta-training is shown: as the scores that are named after it, as far as they agree."""
+    evaluations = [
+        e for run in results.runs for e in (run.summary or (run.interim or [{}])[-1]).get("evaluations", {}).items()
+    ]
+    scores = [score for name, content in evaluations for score in Summary(name, content).scores.items()]
+    alike = [measure for name, measure in scores if _measures(name, metric)]
+    limits, chances = {measure.limits for measure in alike}, {measure.chance for measure in alike}
+    return Measure(
+        limits=limits.pop() if len(limits) == 1 else None, chance=chances.pop() if len(chances) == 1 else None
+    )
+
+
+def _measures(score: str, metric: str) -> bool:
+    """Whether a score is that of a metric, by its name: `cumulative_accuracy` of `accuracy`."""
+    return f"_{score}".endswith(f"_{metric}")
 
 
 def _outcome(results: Results) -> list[Block]:
@@ -295,10 +334,10 @@ def _held_out(results: Results) -> list[Block]:
         lines = {label: _held_out_curve(runs, summary.headline) for label, runs in histories.items()}
         svg = plots.curves(lines, {}, ("meta-steps", measure.title), measure.limits, measure.chance)
         caption = (
-            f"{name}: held-out {measure.title} over meta-steps, in {summary.content['lifetimes']} lifetimes; where a "
-            "run has ended, the last point is the evaluation above."
+            f"{title(name)}: held-out {measure.title} over meta-steps, in {summary.content['lifetimes']} lifetimes; "
+            "where a run has ended, the last point is the evaluation above."
             f"{'' if measure.chance is None else ' The thin line is chance.'}"
-            f"{_about_bands(lines, ', or over lifetimes where there is one seed')}"
+            f"{_about_bands(lines, ', or lifetimes where there is one seed')}"
         )
         pictures.append(Picture(_file("held_out", name), caption, svg))
     return pictures
@@ -315,10 +354,10 @@ def _held_out_curve(histories: Sequence[Sequence[tuple[int, Summary]]], headline
     spreads = [{step: s.spread(headline) or ABSENT_SPREAD for step, s in history} for history in histories]
     steps = [step for step in spreads[0] if all(step in own for own in spreads)]
     means = np.asarray([[own[step].mean for step in steps] for own in spreads])
-    mean, interval = band(means)
+    curve = plots.of_means(np.asarray(steps), means)
     if len(histories) == 1:
-        interval = np.nan_to_num([spreads[0][step].interval95 for step in steps])
-    return Curve(np.asarray(steps), mean, interval)
+        curve = curve._replace(interval95=np.nan_to_num([spreads[0][step].interval95 for step in steps]))
+    return curve
 
 
 def _end(metrics: Sequence[Mapping[str, Any]], metric: str) -> float:
@@ -336,33 +375,30 @@ def _training_curve(runs: Sequence[Sequence[Mapping[str, Any]]], metric: str) ->
     length = min(map(len, runs))
     values = [[_logged(entry, metric) for entry in metrics[:length]] for metrics in runs]
     width = max(1, length // 50)
-    mean, interval = band(smooth(np.asarray(values, np.float64), width))
     steps = np.asarray([entry["step"] for entry in runs[0][:length]])
-    return Curve(steps[width - 1 :], mean, interval)
+    return plots.of_means(steps[width - 1 :], smooth(np.asarray(values, np.float64), width))
 
 
 def _axes(results: Results) -> list[Block]:
     """Bars per axis: what each of its points comes to, over all runs that have it."""
-    panels, labels, chances = [], [], []
+    panels, limits, chances = [], [], []
     for name in _evaluations(results.runs):
         first = _evaluated(results.runs, name)[0]
-        row = []
+        measure = first.scores[first.headline]
         for axis in results.axes:
             by_label: dict[str, list[float]] = {}
             for run in results.runs:
                 if values := _means(_evaluated([run], name), first.headline):
                     by_label.setdefault(run.labels[axis], []).extend(values)
-            row.append((f"{name}, by {axis}", {label: estimate(values) for label, values in by_label.items()}))
-        measure = first.scores[first.headline]
-        panels.append(row)
-        labels.append(measure.title)
-        chances.append(measure.chance)
-    if not panels or not results.axes:
+            panels.append((f"{title(name)}, by {title(axis)}", measure.title, by_label))
+            limits.append(measure.limits)
+            chances.append(measure.chance)
+    if not panels:
         return []
-    svg = plots.bars(panels, labels, chances)
+    svg = plots.bars(panels, limits, chances)
     caption = (
         "What each point of an axis comes to: mean over all runs that have it, whatever their other axes, with the "
-        "95 % interval over these runs."
+        f"95 % interval over these runs, or with each of them where they are fewer than {plots.ENOUGH}."
         f"{'' if chances == [None] * len(chances) else ' The vertical line is chance.'}"
     )
     return [Heading("By axis"), Picture("axes", caption, svg)]
@@ -374,9 +410,9 @@ def _scale(results: Results) -> list[Block]:
     Evaluations with the same headline share a picture. What the objective measures stands beside where the names say
     that it is the same: `accuracy` beside `cumulative_accuracy`.
     """
-    lines: dict[str, dict[str, list[tuple[float, Estimate]]]] = {}
-    titles: dict[str, str] = {}
-    for runs in results.rows.values():
+    lines: dict[str, dict[str, list[Scored]]] = {}
+    measures: dict[str, Measure] = {}
+    for label, runs in results.rows.items():
         ended = [run for run in runs if run.summary]
         if not ended:
             continue
@@ -388,24 +424,39 @@ def _scale(results: Results) -> list[Block]:
         for name in _evaluations(ended):
             found = _evaluated(ended, name)
             headline = found[0].headline
-            titles.setdefault(headline, found[0].scores[headline].title)
+            measures.setdefault(headline, found[0].scores[headline])
             panel = lines.setdefault(headline, {})
             metrics = [entries for run in ended if (entries := run.metrics)]
             for metric in of_the_objective(metrics[0][-1]) if metrics and headline not in trained else ():
-                if f"_{headline}".endswith(f"_{metric}"):
-                    value = estimate([_end(entries, metric) for entries in metrics])
-                    panel.setdefault("meta-training", []).append((ratio, value))
+                if _measures(headline, metric):
+                    ends = [_end(entries, metric) for entries in metrics]
+                    panel.setdefault("meta-training", []).append(Scored(ratio, label, ends))
             trained.add(headline)
-            panel.setdefault(name, []).append((ratio, estimate(_means(found, headline))))
-    if len({ratio for panel in lines.values() for line in panel.values() for ratio, _ in line}) < 2:
+            panel.setdefault(title(name), []).append(Scored(ratio, label, _means(found, headline)))
+    if len({scored.x for panel in lines.values() for line in panel.values() for scored in line}) < 2:
         return []
+    ordered = len(results.axes) == 1 and all(map(_is_number, (run.labels[results.axes[0]] for run in results.runs)))
     blocks: list[Block] = [Heading("Sharing: |V_L| / |V_M|")]
     for headline, panel in lines.items():
-        svg = plots.scale(panel, ("learned variables per meta-parameter, |V_L| / |V_M|", titles[headline]))
+        measure = measures[headline]
+        labels = ("learned variables per meta-parameter, |V_L| / |V_M|", measure.title)
+        svg = plots.scale(panel, labels, ordered, measure.limits, measure.chance)
         beside = "at the end of meta-training and " if "meta-training" in panel else ""
-        caption = f"Sharing and {titles[headline]}: {beside}in each evaluation, mean over seeds with the 95 % interval."
+        caption = (
+            f"Sharing and {measure.title}: {beside}in each evaluation, mean over seeds with the 95 % interval, or with "
+            f"each seed where they are fewer than {plots.ENOUGH}."
+            f"{'' if measure.chance is None else ' The thin line is chance.'}"
+        )
         blocks.append(Picture(_file("sharing", headline if len(blocks) > 1 else ""), caption, svg))
     return blocks
+
+
+def _is_number(label: str) -> bool:
+    try:
+        float(label)
+    except ValueError:
+        return False
+    return True
 
 
 def _differences(results: Results) -> list[Block]:

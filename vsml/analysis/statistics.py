@@ -10,6 +10,7 @@ involved"; the test is scipy's.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -40,4 +41,7 @@ def welch(values: Sequence[float], reference: Sequence[float]) -> float | None:
         return None
     if not np.isfinite([*values, *reference]).all():
         return None
-    return float(ttest_ind(values, reference, equal_var=False).pvalue)  # pyright: ignore[reportAttributeAccessIssue]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of values that are nearly the same
+        found = ttest_ind(values, reference, equal_var=False)
+    return float(found.pvalue)  # pyright: ignore[reportAttributeAccessIssue]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+ROUNDING = 1e-12
+"""A relative spread of no more than this is that of the same number, computed in different ways."""
+
 
 def statistics(values: np.ndarray) -> dict[str, float]:
     """Mean, standard deviation and half width of the 95 % interval of the mean of one value per lifetime.
@@ -19,6 +22,22 @@ def statistics(values: np.ndarray) -> dict[str, float]:
         mean, std = float(np.mean(values)), float(np.std(values, ddof=1))
     quantile = float(stdtrit(len(values) - 1, 0.975))
     return {"mean": mean, "std": std, "interval95": quantile * std / len(values) ** 0.5}
+
+
+def paired(values: np.ndarray, others: np.ndarray | float = 0.0) -> dict[str, float]:
+    """What lies between two values of each lifetime: mean difference, half width of its 95 % interval, and p.
+
+        d = values - others      t = mean(d) sqrt(n) / std(d), with n - 1 degrees of freedom
+
+    p is that of Student's paired test, two-sided; NaN where no difference varies, or there is one only.
+    """
+    found = statistics(np.asarray(values - others, np.float64))
+    mean, deviation, p = found["mean"], found["std"], float("nan")
+    if deviation > ROUNDING * abs(mean):
+        from scipy.special import stdtr  # as above
+
+        p = float(2 * stdtr(len(values) - 1, -abs(mean) * len(values) ** 0.5 / deviation))
+    return {"difference": mean, "interval95": found["interval95"], "p": p}
 
 
 def band(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

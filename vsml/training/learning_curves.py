@@ -1,4 +1,6 @@
 """Pictures of values over a lifetime for TensorBoard's IMAGES tab."""
+# pyright: reportAttributeAccessIssue=false
+# (the protocol buffers of tensorboardX make their classes when imported)
 
 from __future__ import annotations
 
@@ -14,8 +16,6 @@ from vsml.evaluation.statistics import band, smooth
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-LEARNED = "learned algorithm"
 
 
 def image(tag: str, curves: Mapping[str, np.ndarray], heading: str, measure: Measure) -> Summary:

@@ -34,13 +34,13 @@ from tensorboardX import summary as summaries
 from tensorboardX.proto import summary_pb2
 from tensorboardX.summary import Summary
 
-from vsml.evaluation.base import Evaluation, Measure
+from vsml.evaluation.base import LEARNED, Evaluation, Measure
 from vsml.evaluation.summary import Summary as Evaluated
 from vsml.metrics import RESERVED, of_the_objective, title
 from vsml.runs.files import without_non_finite, write_whole, writing
 from vsml.runs.results import read_metrics
 from vsml.training.event_file import EventFile
-from vsml.training.learning_curves import LEARNED, image
+from vsml.training.learning_curves import image
 
 HPARAMS_PLUGIN = "hparams"
 COLUMNS = 5
