@@ -83,8 +83,8 @@ def test_the_learner_against_its_rivals_with_several_seeds(tmp_path: Path):
     """The unit is the seed: two of them, whatever the lifetimes."""
     write_sweep(tmp_path, {**ACCURACIES, ("8", "error"): [0.7, 0.74], ("8", "label"): [0.5]})
     markdown, _ = written(tmp_path)
-    found = rows(markdown, "Against its rivals")
-    assert found[0][:6] == ["size", "feedback", "against", "n", "cumulative accuracy, difference", "p"]
+    found = rows(markdown, "Differences to the rivals")
+    assert found[0][:6] == ["size", "feedback", "against", "n", "cumulative accuracy", "p"]
     # .7 - .7 and .74 - .7: mean .02, std .04 / sqrt(2), t = 1 with one degree of freedom: p = .5
     assert found[5][:6] == ["8", "error", "best sgd", "2 seeds", "0.020 ± 0.254", "0.5"]
     # One seed, lifetimes that differ from the rival's by -.2 in each: nothing varies, so that there is no test.
@@ -101,7 +101,7 @@ def test_the_learner_against_its_rivals_with_one_seed(tmp_path: Path):
     rivals["best_sgd"]["cumulative_accuracy"]["paired"] = {"difference": 0.1, "interval95": 0.05, "p": 0.0123}
     del rivals["best_adam"]["cumulative_accuracy"]["paired"], rivals["best_adam"]["loss"]["paired"]
     path.write_text(json.dumps(summary))
-    _, first, second = rows(written(tmp_path / "run")[0], "Against its rivals")
+    _, first, second = rows(written(tmp_path / "run")[0], "Differences to the rivals")
     assert first[:5] == ["run", "best sgd", "4 lifetimes", "0.100 ± 0.050", "0.012"]
     assert second[3:5] == ["-", "-"], "of a run of before"
 

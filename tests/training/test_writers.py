@@ -274,7 +274,7 @@ def test_learning_curves_are_pictures(tmp_path: Path):
     assert set(read.Tags()["images"]) == tags
     (event,) = read.Images("learning_curves/accuracy/meta-training")
     picture = matplotlib.image.imread(io.BytesIO(event.encoded_image_string))
-    assert picture.shape[:2] == (event.height, event.width) == (400, 600)
+    assert picture.shape[:2] == (event.height, event.width) == (420, 600)
     assert picture[..., :3].min() < 0.5 < picture[..., :3].max()
 
 

@@ -222,7 +222,7 @@ def _limits(heights: Sequence[np.ndarray]) -> tuple[float, float] | None:
 
 
 def _tidy(axes: Axes) -> Axes:
-    axes.grid(alpha=0.3)
+    axes.grid(color=GREY, alpha=0.2)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     return axes

@@ -51,8 +51,8 @@ def against_rivals(
                 rows.append([*heads[label], Cell(rival.name), Cell(unit), *cells])
     if not rows:
         return []
-    header = [*names, "against", "n", *(head for m in scores.values() for head in (f"{m.title}, difference", "p"))]
-    return [Heading("Against its rivals", 3), Table(header, rows), Text(NOTE)]
+    header = [*names, "against", "n", *(head for measure in scores.values() for head in (measure.title, "p"))]
+    return [Heading("Differences to the rivals", 3), Table(header, rows), Text(NOTE)]
 
 
 def _test(rivals: Sequence[Summary], score: str) -> Paired | None:

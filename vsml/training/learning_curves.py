@@ -31,8 +31,8 @@ def _figure(curves: Mapping[str, np.ndarray], heading: str, measure: Measure) ->
     """Means with their 95 % intervals over lifetimes, smoothed over a twentieth of a lifetime."""
     from matplotlib.figure import Figure  # here, since it takes a third of a second
 
-    figure = Figure(figsize=(6, 4), dpi=100)
-    axes = figure.add_axes((0.12, 0.13, 0.85, 0.74))  # fixed: finding a layout takes longer than drawing
+    figure = Figure(figsize=(5, 3.5), dpi=120)
+    axes = figure.add_axes((0.13, 0.14, 0.84, 0.72))  # fixed: finding a layout takes longer than drawing
     for name, values in curves.items():
         curve = np.atleast_2d(np.asarray(values, np.float64))
         width = max(1, curve.shape[1] // 20)
