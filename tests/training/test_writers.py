@@ -20,7 +20,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from vsml.errors import UserError
 from vsml.evaluation import Evaluation, Measure, Rival
-from vsml.training.event_file import EventFile
+from vsml.training.event_file import EventFile, _head
 from vsml.training.learning_curves import _figure
 from vsml.training.writers import MetricsFile, TensorBoard, compared_by, read_metrics
 
@@ -106,13 +106,26 @@ def test_no_step_of_a_resumed_run_appears_twice(tmp_path: Path):
     steps = [1, 2, 3, 4, 5, 6, 7, 8]
     assert values(tmp_path, LOSS) == list(zip(steps, [1, 1, 1, 2, 2, 2, 3, 3], strict=True))
     assert len(events(tmp_path).Tensors("config.gin/text_summary")) == 1
-    assert len(list(tmp_path.iterdir())) == 1, "one event file"
+    *before, _ = sorted(tmp_path.iterdir())
+    assert [path.stat().st_size for path in before] == [0], "one event file, and what an open TensorBoard leaves"
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_over(tmp_path: Path):
     log(tmp_path, 0, range(1, 6), 1.0)
     log(tmp_path, 0, range(1, 3), 2.0)
     assert values(tmp_path, LOSS) == [(1, 2.0), (2, 2.0)]
+
+
+def test_a_tensorboard_that_is_open_shows_each_step_once(tmp_path: Path):
+    log(tmp_path, 0, range(1, 6), 1.0)
+    read = events(tmp_path)
+    assert [event.step for event in read.Scalars(LOSS)] == [1, 2, 3, 4, 5]
+    log(tmp_path, 3, range(4, 8), 2.0)
+    read.Reload()
+    shown = [(event.step, event.value) for event in read.Scalars(LOSS)]
+    assert shown == [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (6, 2), (7, 2)]
+    log(tmp_path, 7, range(8, 9), 3.0)
+    assert [event.step for event in read.Reload().Scalars(LOSS)] == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 @pytest.mark.parametrize("lost", [1, 7, 20])
@@ -124,7 +137,7 @@ def test_an_event_cut_short_is_left_out(tmp_path: Path, lost: int):
     assert values(tmp_path, LOSS) == [(1, 1.0), (2, 1.0), (4, 2.0)]
 
 
-@pytest.mark.parametrize("rest", [bytes(40), b"\xff" * 40, b"\3"])
+@pytest.mark.parametrize("rest", [bytes(40), b"\xff" * 40, b"\3", _head(8) + b"\xff" * 12])
 def test_what_is_no_event_is_left_out(tmp_path: Path, rest: bytes):
     log(tmp_path, 0, range(1, 4), 1.0)
     (file,) = tmp_path.iterdir()

@@ -67,8 +67,10 @@ class EventFile:
                     self._file.close()
                 part.unlink(missing_ok=True)
                 raise
-            for other in earlier:
+            for other in earlier[:-1]:
                 other.unlink()
+            if earlier:  # an open TensorBoard that has read it goes on with the next one, but not if it has gone
+                os.truncate(earlier[-1], 0)
 
     def add(self, step: int, summary: Summary) -> None:
         """Writes a summary. Raises `UserError`."""
