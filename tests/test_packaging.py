@@ -35,7 +35,10 @@ PINS = [
 ]
 PYTHONS = ("3.11", "3.12")
 # Modules whose distribution has another name, as labels in BUILD spell it.
-DISTRIBUTIONS = {"absl": "absl_py", "gin": "gin_config", "sklearn": "scikit_learn", "orbax": "orbax_checkpoint"}
+DISTRIBUTIONS = {
+    **{"absl": "absl_py", "gin": "gin_config", "google": "protobuf"},
+    **{"orbax": "orbax_checkpoint", "sklearn": "scikit_learn"},
+}
 
 
 def pinned(name: str, python: str) -> list[str]:

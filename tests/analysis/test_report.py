@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from runs import call
 from runs_on_disk import write_run, write_sweep
 
+from vsml.analysis import plots
 from vsml.analysis.report import report
 from vsml.errors import UserError
 from vsml.evaluation import Evaluation
@@ -57,7 +59,7 @@ def written(directory: Path) -> tuple[str, str]:
 
 def rows(markdown: str, section: str) -> list[list[str]]:
     """The cells of the table of a section, header first."""
-    body = markdown.split(f"## {section}\n", 1)[1].split("\n## ", 1)[0]
+    body = markdown.split(f"## {section}\n", 1)[1].split("\n##", 1)[0]
     lines = [line for line in body.splitlines() if line.startswith("|") and "---" not in line]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
 
@@ -76,6 +78,135 @@ def test_the_table_of_a_sweep(tmp_path: Path):
     assert sum("**" in row[3] for row in found) == 1
     assert found[4] == ["best sgd", "-", "-", "0.700 ± 0.010", "-", "0.750 ± 0.010", "-", "0.300 ± 0.010", "-"]
     assert "Made up. Mean over seeds" in markdown
+
+
+def test_the_learner_against_its_rivals_with_several_seeds(tmp_path: Path):
+    """The unit is the seed: two of them, whatever the lifetimes."""
+    write_sweep(tmp_path, {**ACCURACIES, ("8", "error"): [0.7, 0.74], ("8", "label"): [0.5]})
+    markdown, _ = written(tmp_path)
+    found = rows(markdown, "Differences to the rivals")
+    assert found[0][:6] == ["size", "feedback", "against", "n", "cumulative accuracy", "p"]
+    # .7 - .7 and .74 - .7: mean .02, std .04 / sqrt(2), t = 1 with one degree of freedom: p = .5
+    assert found[5][:6] == ["8", "error", "best sgd", "2 seeds", "0.020 ± 0.254", "0.5"]
+    # One seed, lifetimes that differ from the rival's by -.2 in each: nothing varies, so that there is no test.
+    assert found[7][:6] == ["8", "label", "best sgd", "4 lifetimes", "-0.200 ± 0.000", "-"]
+    assert "With several seeds the unit is V\\_M of a seed" in markdown
+
+
+def test_the_learner_against_its_rivals_with_one_seed(tmp_path: Path):
+    """The unit is the lifetime."""
+    write_run(tmp_path / "run", 0.5)
+    path = tmp_path / "run" / "summary.json"
+    summary = json.loads(path.read_text())
+    rivals = summary["evaluations"]["digits"]["baselines"]
+    rivals["best_sgd"]["cumulative_accuracy"]["paired"] = {"difference": 0.1, "interval95": 0.05, "p": 0.0123}
+    del rivals["best_adam"]["cumulative_accuracy"]["paired"], rivals["best_adam"]["loss"]["paired"]
+    path.write_text(json.dumps(summary))
+    _, first, second = rows(written(tmp_path / "run")[0], "Differences to the rivals")
+    assert first[:5] == ["run", "best sgd", "4 lifetimes", "0.100 ± 0.050", "0.012"]
+    assert second[3:5] == ["-", "-"], "of a run of before"
+
+
+def test_runs_of_before_have_no_paired_test(tmp_path: Path):
+    write_run(tmp_path / "run", 0.5)
+    path = tmp_path / "run" / "summary.json"
+    summary = json.loads(path.read_text())
+    for rival in summary["evaluations"]["digits"]["baselines"].values():
+        for score in ("cumulative_accuracy", "final_accuracy", "loss"):
+            del rival[score]["paired"]
+    path.write_text(json.dumps(summary))
+    assert "rivals" not in written(tmp_path / "run")[0]
+
+
+def test_facts_that_nobody_knows(tmp_path: Path):
+    write_run(tmp_path / "run", 0.5)
+    path = tmp_path / "run" / "summary.json"
+    summary = json.loads(path.read_text())
+    found = summary["evaluations"].pop("digits")
+    found |= {"data": "wine", "transfer": True, "repeats": 2, "odd": False, "shape": [2, 3], "of": {"a": 1}, "x": None}
+    summary["evaluations"]["training_tasks"] = found
+    path.write_text(json.dumps(summary))
+    markdown, text = written(tmp_path / "run")
+    assert "4 lifetimes of 40 examples, chance 0.100, transfer, repeats 2, wine." in markdown
+    assert "## Evaluation: training tasks\n" in markdown
+    assert "training_tasks" not in re.sub(r"base64,[\w+/=]+", "", text)
+
+
+def test_a_page_for_phones_and_for_the_dark(tmp_path: Path):
+    write_run(tmp_path / "run", 0.5)
+    _, text = written(tmp_path / "run")
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in text
+    assert "prefers-color-scheme: dark" in text
+    for path in (tmp_path / "run" / "report").glob("*.svg"):
+        picture = path.read_text()
+        assert "prefers-color-scheme:dark" in picture
+        assert "currentColor" in picture
+        assert not re.search(r"fill: *#ffffff|#000000", picture), "nothing is white or black for good"
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures of a report, as they are drawn."""
+    found: list[Figure] = []
+
+    def keep(figure: Figure) -> str:
+        found.append(figure)
+        return "<svg/>"
+
+    monkeypatch.setattr(plots, "as_svg", keep)
+    return found
+
+
+def curve(heights: list[list[float]]) -> plots.Curve:
+    return plots.of_means(np.arange(len(heights[0])), np.asarray(heights))
+
+
+def test_of_few_seeds_each_is_shown(drawn: list[Figure]):
+    plots.curves({"two": curve([[0.1] * 40, [0.9] * 40])}, {}, ("x", "y"), (0, 1))
+    plots.curves({"five": curve([[0.1 * k] * 40 for k in range(5)])}, {}, ("x", "y"), (0, 1))
+    plots.curves({"short": curve([[0.1] * 3, [0.9] * 3])}, {}, ("x", "y"), (0, 1))
+    two, five, short = (figure.axes[0] for figure in drawn)
+    assert sorted(line.get_ydata()[0] for line in two.get_lines()) == [0.1, 0.5, 0.9]  # type: ignore
+    assert not two.collections, "no band of two, which would leave the axis"
+    assert len(five.get_lines()) == len(five.collections) == 1
+    points = np.asarray(short.collections[0].get_offsets())
+    assert points[:, 1].tolist() == [0.1] * 3 + [0.9] * 3
+
+
+def test_bars_begin_at_zero_and_show_few_values(drawn: list[Figure]):
+    plots.bars([("t", "accuracy", {"a": [0.5, 0.6], "b": [0.4] * 4 + [0.5]})], [(0.0, 1.0)], [0.1])
+    (axes,) = drawn[0].axes
+    assert axes.get_xlim()[0] == 0
+    points = [np.asarray(collection.get_offsets()).tolist() for collection in axes.collections]
+    assert [[0.5, 0], [0.6, 0]] in points
+    assert len(axes.containers) - len(axes.patches) == 1, "an interval of the five, none of the two"
+
+
+@pytest.mark.parametrize(("labels", "style"), [(("4", "8"), "-"), (("4", "eight"), "None")])
+def test_lines_join_numbers_and_not_names(drawn: list[Figure], tmp_path: Path, labels: tuple[str, str], style: str):
+    write_sweep(tmp_path, {("4", "x"): [0.5], ("8", "x"): [0.6]})
+    path = tmp_path / "sweep.json"
+    content = json.loads(path.read_text())
+    content["axes"] = [axis for axis in content["axes"] if axis["name"] != "feedback"]
+    for point, label in zip(content["points"], labels, strict=True):
+        point["labels"]["size"] = label
+    path.write_text(json.dumps(content))
+    report(tmp_path)
+    (axes,) = (figure.axes[0] for figure in drawn if "|V_M|" in figure.axes[0].get_xlabel())
+    lines = [line for line in axes.get_lines() if len(line.get_xdata()) == 2 and line.get_label() == "digits"]  # type: ignore
+    assert [line.get_linestyle() for line in lines] == [style]
+    assert axes.get_ylim()[0] == 0
+    assert axes.child_axes[0].get_xticklabels()[0].get_text().endswith(labels[1])
+
+
+def test_accuracy_of_meta_training_is_shown_as_in_the_evaluations(drawn: list[Figure], tmp_path: Path):
+    write_run(tmp_path / "run", 0.5)
+    report(tmp_path / "run")
+    shown = {figure.axes[0].get_ylabel(): figure.axes[0] for figure in drawn}
+    assert shown["accuracy"].get_ylim() == (0, 1)
+    assert shown["objective (mean loss)"].get_ylim()[0] > 1
+    held_out = [axes for label, axes in shown.items() if label in ("accuracy", "cumulative accuracy")]
+    assert all(0.1 in line.get_ydata() for axes in held_out for line in axes.get_lines()[-1:])  # type: ignore
 
 
 def test_what_was_run_and_what_it_took(tmp_path: Path):

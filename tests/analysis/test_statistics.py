@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from vsml.analysis.statistics import band, estimate, smooth, welch
+from vsml.analysis.statistics import estimate, welch
+from vsml.evaluation.statistics import band, paired, smooth
 
 
 def test_interval_of_three_values():
@@ -54,3 +55,21 @@ def test_band():
 def test_smooth_leaves_out_what_does_not_count():
     found = smooth(np.asarray([[1.0, 3.0, np.nan, 5.0], [np.nan, np.nan, 2.0, 4.0]]), 2)
     np.testing.assert_allclose(found, [[2.0, 3.0, 5.0], [np.nan, 2.0, 3.0]])
+
+
+def test_paired_by_hand():
+    # Differences 1, 2, 3: mean 2, std 1, t = 2 sqrt(3) with 2 degrees of freedom: p = 1 - t / sqrt(2 + t^2)
+    found = paired(np.asarray([2.0, 5.0, 4.0]), np.asarray([1.0, 3.0, 1.0]))
+    t = 2 * math.sqrt(3)
+    assert found["difference"] == 2.0
+    assert found["interval95"] == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
+    assert found["p"] == pytest.approx(1 - t / math.sqrt(2 + t * t), rel=1e-9)
+
+
+@pytest.mark.parametrize("values", [[1.0], [2.0, 2.0, 2.0], [1.0, math.nan]])
+def test_paired_is_not_defined(values: list[float]):
+    assert math.isnan(paired(np.asarray(values), 1.0)["p"])
+
+
+def test_values_that_are_nearly_the_same_warn_nobody():
+    assert welch([0.1, 0.1 + 1e-17, 0.1 + 2e-17], [0.1, 0.1 + 1e-16]) != 0.0

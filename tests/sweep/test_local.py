@@ -228,6 +228,9 @@ def test_all_points_have_the_same_hyperparameters(tmp_path: Path, monkeypatch: p
     assert [row["learner"] for row in rows] == ["VSML"] * 4 + ["Meta RNN"] * 4
     assert [row["CELL"] for row in rows] == ["@cells.LSTM()"] * 4 + ["-"] * 4
     assert "seed" not in rows[0], "SEED is there already"
+    assert list(rows[0])[:4] == ["learner", "probability", "SEED", "STEPS"], (
+        "first what differs, then what is asked for"
+    )
 
 
 def test_the_record_names_every_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -39,7 +39,7 @@ def straight(compiled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def assert_same(run: Path, straight: Path) -> None:
     assert_same_run(run, straight)
     assert (run / "evaluations.jsonl").read_bytes() == (straight / "evaluations.jsonl").read_bytes()
-    assert [event.step for event in events(run / "eval").Scalars("meta_test/digits_plain/loss")] == [2, 4, 6]
+    assert [event.step for event in events(run).Scalars("meta_test/loss/digits_plain")] == [2, 4, 6]
 
 
 def test_they_change_nothing_of_the_run(straight: Path, tmp_path: Path):
@@ -56,11 +56,11 @@ def test_they_are_written_down_and_shown(straight: Path):
     for entry in interim(straight):
         found = entry["evaluations"]["digits_plain"]
         assert (found["lifetimes"], found["headline"], found["baselines"]) == (2, "cumulative_accuracy", {})
-        tag = "meta_test/digits_plain/cumulative_accuracy"
-        shown = {event.step: event.value for event in events(straight / "eval").Scalars(tag)}
+        tag = "headline/cumulative_accuracy/digits_plain"
+        shown = {event.step: event.value for event in events(straight).Scalars(tag)}
         assert shown[entry["step"]] == pytest.approx(found["cumulative_accuracy"]["mean"])
     assert set(shown) == {2, 4, 6}
-    assert len(events(straight / "eval").Images("meta_test/digits_plain/learning_curve")) == 1
+    assert len(events(straight).Images("learning_curves/correct/digits_plain")) == 1
 
 
 def test_the_report_draws_them(straight: Path, tmp_path: Path):

@@ -46,7 +46,7 @@ def test_it_gives_the_numbers_that_ended_the_training(run: Path, trained: Path, 
             np.testing.assert_array_equal(curves[name], curve)
     mean = summary(run)["evaluations"]["digits_plain"]["cumulative_accuracy"]["mean"]
     assert f"{mean:.3f}" in outcome.out
-    assert len(events(run / "eval").Scalars("meta_test/digits_plain/cumulative_accuracy")) == 1  # not a second time
+    assert len(events(run).Scalars("headline/cumulative_accuracy/digits_plain")) == 1  # not a second time
     assert outcome.err.endswith(f"saved in {os.path.relpath(run)}\n")
 
 

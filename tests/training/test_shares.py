@@ -88,7 +88,7 @@ def test_three_shapes_in_one_run(tmp_path: Path, capfd: pytest.CaptureFixture[st
     names = ("digits", "mnist", "iris")
     assert np.isclose(entry["loss"], np.mean([entry[f"loss/{name}"] for name in names]))
     assert np.isclose(entry["accuracy"], np.mean([entry[f"accuracy/{name}"] for name in names]))
-    assert {f"meta_train/loss/{name}" for name in names} <= set(events(tmp_path / "train").Tags()["scalars"])
+    assert {f"meta_train/loss/{name}" for name in names} <= set(events(tmp_path).Tags()["scalars"])
     step, _ = final_state(tmp_path)
     assert step == 2
 

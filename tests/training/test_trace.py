@@ -33,13 +33,13 @@ def _nothing_compiled() -> None:
 
 def sessions(directory: Path) -> dict[str, list[str]]:
     """The files of each session, as the tab of TensorBoard looks for them."""
-    found = directory.glob("train/plugins/profile/*")
+    found = directory.glob("plugins/profile/*")
     return {path.name: sorted(file.name for file in path.iterdir()) for path in found}
 
 
 def traced_steps(directory: Path, session: str, process: int = 0) -> list[int]:
     """The numbers of the meta-steps in a trace."""
-    data = ProfileData.from_file(str(directory / f"train/plugins/profile/{session}/process_{process}.xplane.pb"))
+    data = ProfileData.from_file(str(directory / f"plugins/profile/{session}/process_{process}.xplane.pb"))
     steps = []
     for plane in data.planes:
         for line in plane.lines:

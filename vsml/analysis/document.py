@@ -9,17 +9,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 STYLE = """\
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
+:root { color-scheme: light dark; }
+:root { --ink: #1a1a1a; --page: #fff; --soft: #555; --rule: #ddd; --edge: #999; --code: #f4f4f4; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e4e4e4; --page: #16191d; --soft: #a8a8a8; --rule: #33383e; --edge: #777; --code: #22262b; }
+}
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
+body { color: var(--ink); background: var(--page); overflow-wrap: anywhere; }
 h1, h2, h3 { line-height: 1.2; margin: 2rem 0 .6rem; }
+p { max-width: 50rem; }
 .table { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .8rem; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap; }
-th { border-bottom: 2px solid #999; }
-img { max-width: 100%; }
-code, pre { font-family: ui-monospace, monospace; font-size: .9em; background: #f4f4f4; }
+th, td { padding: .25rem .8rem; border-bottom: 1px solid var(--rule); text-align: left; white-space: nowrap; }
+th { border-bottom: 2px solid var(--edge); }
+img { max-width: 100%; height: auto; }
+code, pre { font-family: ui-monospace, monospace; font-size: .9em; background: var(--code); }
 pre { padding: .6rem; overflow-x: auto; }
-figure { margin: 1rem 0; }
-figcaption { color: #555; }
+figure { display: inline-block; vertical-align: top; margin: 1rem 1rem 1rem 0; max-width: min(36rem, 100%); }
+figcaption { color: var(--soft); font-size: .9em; }
+@media (max-width: 40rem) {
+  body { margin: 1rem auto; }
+  figure { margin-right: 0; }
+  th, td { padding: .25rem .5rem; }
+}
 """
 
 
@@ -80,7 +92,8 @@ def to_markdown(blocks: Sequence[Block]) -> str:
 
 def to_html(title: str, blocks: Sequence[Block]) -> str:
     """The document as one HTML page that refers to nothing outside of itself."""
-    head = f'<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n<style>\n{STYLE}</style>'
+    head = '<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    head += f"<title>{html.escape(title)}</title>\n<style>\n{STYLE}</style>"
     body = "\n".join(map(_html, blocks))
     return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}\n</body>\n</html>\n'
 

@@ -1,4 +1,7 @@
-"""Pictures of runs as SVG: curves with their intervals, and bars. Colours that colour-blind readers tell apart.
+"""Pictures of runs as SVG: curves with their intervals, bars and points, without a background.
+
+Colours are those that colour-blind readers tell apart, and black, which turns white where the reader prefers dark.
+Where there are few values, each is shown: Student's interval of two is wider than most axes.
 
 Source of the colours: M. Okabe and K. Ito 2008, "Color universal design".
 """
@@ -15,27 +18,50 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vsml.analysis.statistics import Estimate
+from vsml.analysis.statistics import estimate
 from vsml.analysis.tables import number
+from vsml.evaluation.statistics import band
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+BLACK, GREY = "#000000", "#808080"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", BLACK, "#F0E442")
 STYLES = ("-", "--", ":", "-.")
 """With the colours, 32 lines are told apart."""
 MAX_BANDS = 6
 """With more lines than these, bands would hide each other: there are none then."""
 MAX_MARKERS = 20
 """A line of no more points than these shows each of them."""
-GREY = "#666666"
-PANEL = (4.6, 0.36)
-"""Inches: width of a panel of bars, height of a bar."""
+ENOUGH = 5
+"""Values from which on a mean is shown with its interval; of fewer than these each is shown."""
+INK = "svg{color:#1a1a1a;fill:currentColor}@media (prefers-color-scheme:dark){svg{color:#e4e4e4}}"
+"""What is black has the colour of text on the page that shows the picture."""
+WIDTH, BAR = 5.8, 0.36
+"""Inches: of a figure, of which a phone shows about 60 %, and the height of a bar."""
+LEGEND = 90
+"""Letters of a line of the legend."""
 
 
 class Curve(NamedTuple):
-    """A line with its interval."""
+    """A line with its interval, or with the few lines that it is the mean of."""
 
     x: np.ndarray  # [T]
     mean: np.ndarray  # [T]
     interval95: np.ndarray  # [T]
+    single: np.ndarray | None = None  # [n, T]; None: the interval is shown
+
+
+class Scored(NamedTuple):
+    """Values of one row of a report at a place of the horizontal axis."""
+
+    x: float
+    label: str
+    values: Sequence[float]
+
+
+def of_means(x: np.ndarray, curves: np.ndarray) -> Curve:
+    """The mean of curves [n, T] over `x` [T], with its interval or, where they are few, with themselves."""
+    with np.errstate(invalid="ignore"):
+        mean, interval = band(curves)
+    return Curve(x, mean, interval, curves if 1 < len(curves) < ENOUGH else None)
 
 
 def curves(
@@ -57,89 +83,128 @@ def curves(
     Returns:
       The text of an SVG file.
     """
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = _figure(rows=len(lines) + len(references))
     for index, (name, curve) in enumerate(lines.items()):
         colour, style = COLOURS[index % len(COLOURS)], STYLES[index // len(COLOURS) % len(STYLES)]
         marker = "o" if len(curve.x) <= MAX_MARKERS else None
         axes.plot(curve.x, curve.mean, color=colour, linestyle=style, marker=marker, markersize=4, label=name)
-        if len(lines) <= MAX_BANDS:
+        if len(lines) > MAX_BANDS:
+            continue
+        if curve.single is None:
             low, high = curve.mean - curve.interval95, curve.mean + curve.interval95
             axes.fill_between(curve.x, low, high, color=colour, alpha=0.18, linewidth=0)
+        elif marker:
+            x = np.broadcast_to(curve.x, curve.single.shape)
+            axes.scatter(x, curve.single, s=9, facecolors="none", edgecolors=colour, alpha=0.6)
+        else:
+            axes.plot(curve.x, curve.single.T, color=colour, linestyle=style, linewidth=0.7, alpha=0.4)
     for index, (name, curve) in enumerate(references.items()):
         axes.plot(curve.x, curve.mean, color=GREY, linestyle=STYLES[1 + index % 3], linewidth=1, label=name)
     if chance is not None:
         axes.axhline(chance, color=GREY, linewidth=0.6)
-    axes.set(xlabel=labels[0], ylabel=labels[1], ylim=limits or _limits([*lines.values(), *references.values()]))
-    _tidy(axes)
-    figure.legend(loc="outside right upper", frameon=False, fontsize="small")
+    shown = [*lines.values(), *references.values()]
+    heights = [height for curve in shown for height in (curve.mean, curve.single) if height is not None]
+    axes.set(xlabel=labels[0], ylabel=labels[1], ylim=limits or _limits(heights))
+    _name_below(figure)
     return as_svg(figure)
 
 
 def bars(
-    panels: Sequence[Sequence[tuple[str, Mapping[str, Estimate]]]],
-    labels: Sequence[str],
+    panels: Sequence[tuple[str, str, Mapping[str, Sequence[float]]]],
+    limits: Sequence[tuple[float, float] | None],
     chances: Sequence[float | None],
 ) -> str:
-    """A grid of horizontal bars with their intervals.
+    """Panels of horizontal bars, one below the other: means, with their intervals or the few values.
 
     Args:
-      panels: rows of panels of (title, name of a bar -> its value).
-      labels: of every row, what its bars show.
-      chances: of every row, a vertical line; None for none.
+      panels: title, what the bars show, name of a bar -> its values.
+      limits: of every panel, the lowest and highest possible value; None where there are none.
+      chances: of every panel, a vertical line; None for none.
 
     Returns:
       The text of an SVG file.
     """
-    heights = [max(len(values) for _, values in row) for row in panels]
-    width, height = PANEL
-    size = (width * max(map(len, panels)), sum(height * max(3, bars) + 0.9 for bars in heights))
-    figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(
-        len(panels), max(map(len, panels)), squeeze=False, gridspec_kw={"height_ratios": [bars + 1 for bars in heights]}
-    )
-    for row, label, chance, line in zip(panels, labels, chances, grid, strict=True):
-        for (title, values), axes in zip(row, line, strict=True):
-            for index, value in enumerate(values.values()):
-                axes.barh(index, value.mean, xerr=value.interval95 or 0, color=COLOURS[index % len(COLOURS)], capsize=3)
-                axes.text(
-                    *(0.01, index, number(value.mean)),
-                    transform=axes.get_yaxis_transform(),
-                    bbox={"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
-                    va="center",
-                    fontsize="small",
-                )
-            axes.set(yticks=range(len(values)), yticklabels=list(values), title=title, xlabel=label)
-            if chance is not None:
-                axes.axvline(chance, color=GREY, linewidth=0.8)
-            axes.set_ylim(len(values) - 0.4, -0.6)  # the first on top
-            _tidy(axes)
+    heights = [0.9 + BAR * len(values) for _, _, values in panels]
+    figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
+    grid = figure.subplots(len(panels), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
+    for (title, shown, bars), limit, chance, axes in zip(panels, limits, chances, grid, strict=True):
+        for index, values in enumerate(bars.values()):
+            mean, interval = estimate(values)
+            few = len(values) < ENOUGH
+            axes.barh(index, mean, xerr=None if few else interval, color=COLOURS[index % len(COLOURS)], capsize=3)
+            if few and len(values) > 1:
+                axes.scatter(values, [index] * len(values), s=14, facecolors="none", edgecolors=GREY, zorder=3)
+            axes.text(1.01, index, number(mean), transform=axes.get_yaxis_transform(), va="center", fontsize="small")
+        axes.set(yticks=range(len(bars)), yticklabels=list(bars), title=title, xlabel=shown)
+        if limit is not None and limit[0] >= 0:
+            axes.set_xlim(left=0)
+        if chance is not None:
+            axes.axvline(chance, color=GREY, linewidth=0.8)
+        axes.set_ylim(len(bars) - 0.4, -0.6)  # the first on top
+        _tidy(axes)
     return as_svg(figure)
 
 
-def scale(points: Mapping[str, Sequence[tuple[float, Estimate]]], labels: tuple[str, str]) -> str:
-    """Values with their intervals, over a logarithmic axis.
+def scale(
+    points: Mapping[str, Sequence[Scored]],
+    labels: tuple[str, str],
+    joined: bool,
+    limits: tuple[float, float] | None = None,
+    chance: float | None = None,
+) -> str:
+    """Means, with their intervals or the few values, over a logarithmic axis; rows are named on top.
 
     Args:
-      points: name of a line -> (x, value).
+      points: name of a colour -> its values.
       labels: of the horizontal and the vertical axis.
+      joined: whether the rows have an order, so that lines join them.
+      limits: the lowest and highest possible value; None where there are none.
+      chance: a horizontal line; None for none.
 
     Returns:
       The text of an SVG file.
     """
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = _figure(rows=len(points))
+    rows: dict[float, list[str]] = {}
     for index, (name, found) in enumerate(points.items()):
-        x, values = zip(*sorted(found), strict=True)
-        heights = [value.mean for value in values]
-        errors = [value.interval95 or 0 for value in values]
-        line = "-" if len(set(x)) == len(x) else ""  # several rows of one ratio are no curve
         colour = COLOURS[index % len(COLOURS)]
-        axes.errorbar(x, heights, errors, color=colour, linestyle=line, marker="o", capsize=3, label=name)
+        found = sorted(found, key=lambda scored: scored.x)
+        x, estimates = [scored.x for scored in found], [estimate(scored.values) for scored in found]
+        axes.plot(x, [e.mean for e in estimates], "o-" if joined else "o", color=colour, label=name)
+        for scored, (mean, interval) in zip(found, estimates, strict=True):
+            if len(scored.values) < ENOUGH:
+                some = [scored.x] * len(scored.values)
+                axes.scatter(some, scored.values, s=12, facecolors="none", edgecolors=colour, alpha=0.7)
+            else:
+                axes.errorbar(scored.x, mean, interval, color=colour, capsize=3)
+            if scored.label not in rows.setdefault(scored.x, []):
+                rows[scored.x].append(scored.label)
+    if chance is not None:
+        axes.axhline(chance, color=GREY, linewidth=0.6)
     axes.set(xlabel=labels[0], ylabel=labels[1], xscale="log")
-    _tidy(axes)
-    figure.legend(loc="outside right upper", frameon=False, fontsize="small")
+    if limits is not None and limits[0] >= 0:
+        axes.set_ylim(bottom=0)
+    top = axes.secondary_xaxis("top")
+    top.set_xticks(list(rows), [", ".join(names) for names in rows.values()], rotation=30, ha="left", fontsize="small")
+    top.set_xticks([], minor=True)
+    _name_below(figure)
     return as_svg(figure)
+
+
+def _figure(rows: int) -> tuple[Figure, Axes]:
+    """A figure that a phone can still show, with room for so many names below."""
+    figure = Figure(figsize=(WIDTH, 3.4 + 0.1 * rows), layout="constrained")
+    return figure, _tidy(figure.add_subplot())
+
+
+def _name_below(figure: Figure) -> None:
+    """Names what is drawn, where there are several, in as many columns as there is room for."""
+    names = figure.axes[0].get_legend_handles_labels()[1]
+    if len(names) < 2:
+        return
+    longest = max(map(len, names))
+    columns = max(1, min(4, LEGEND // (longest + 8)))
+    figure.legend(loc="outside lower left", ncols=columns, frameon=False, fontsize="small")
 
 
 def window(length: int) -> int:
@@ -147,24 +212,25 @@ def window(length: int) -> int:
     return max(1, math.floor(length / 20))
 
 
-def _limits(curves: Sequence[Curve]) -> tuple[float, float] | None:
-    """What shows the means of all lines, with a margin."""
-    heights = np.concatenate([curve.mean[np.isfinite(curve.mean)] for curve in curves])
-    if not heights.size:
+def _limits(heights: Sequence[np.ndarray]) -> tuple[float, float] | None:
+    """What shows all of these, with a margin."""
+    finite = np.concatenate([height[np.isfinite(height)] for height in heights])
+    if not finite.size:
         return None
-    margin = 0.1 * float(np.ptp(heights)) or 0.1
-    return float(heights.min()) - margin, float(heights.max()) + margin
+    margin = 0.1 * float(np.ptp(finite)) or 0.1
+    return float(finite.min()) - margin, float(finite.max()) + margin
 
 
-def _tidy(axes: Axes) -> None:
-    axes.grid(alpha=0.3)
+def _tidy(axes: Axes) -> Axes:
+    axes.grid(color=GREY, alpha=0.2)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+    return axes
 
 
 def as_svg(figure: Figure) -> str:
     """A figure as the text of an SVG file; the same figure gives the same text."""
     file = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "vsml", "svg.fonttype": "path"}):
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    return file.getvalue()
+        figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
+    return file.getvalue().replace(BLACK, "currentColor").replace("</style>", INK + "</style>", 1)

@@ -7,33 +7,27 @@ over the lifetimes of the one run where there is one seed only.
 from __future__ import annotations
 
 import math
-import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from vsml.analysis import plots
 from vsml.analysis.document import Block, Cell, Code, Heading, Picture, Table, Text, to_html, to_markdown
 from vsml.analysis.likeness import comparable
 from vsml.analysis.network_picture import report_section
-from vsml.analysis.plots import Curve
-from vsml.analysis.statistics import Estimate, band, estimate, smooth, welch
+from vsml.analysis.pictures import by_axis, by_ratio, held_out, learning_curves, over_meta_steps
+from vsml.analysis.rivals import against_rivals
+from vsml.analysis.rows import end, evaluated, evaluation_names, measured
+from vsml.analysis.statistics import estimate, welch
 from vsml.analysis.tables import NONE, about, number
 from vsml.config import ABSENT, leaves
 from vsml.errors import UserError
-from vsml.evaluation.base import Measure
-from vsml.evaluation.summary import Spread, Summary
-from vsml.metrics import LOSS, of_the_objective, title
+from vsml.evaluation.summary import Summary
+from vsml.metrics import LOSS, title
 from vsml.runs import history
 from vsml.runs.names import REPORT
 from vsml.runs.results import Results, Run, read_results
 
-LAST_SHARE = 0.1
-"""Share of the logged meta-steps whose mean is the outcome of meta-training."""
-ABSENT_SPREAD = Spread(math.nan, math.nan, math.nan)
 NOTE_SEEDS = "Mean over seeds ± Student's 95 % interval; with one seed the interval is over the lifetimes of its run."
 NOTE_P = (
     "p: Welch's t test against the first row, two-sided, over seeds, not corrected for the number of comparisons. The "
@@ -69,10 +63,16 @@ def describe(results: Results) -> list[Block]:
     everything = results
     results, apart = comparable(everything)
     blocks: list[Block] = [Heading(results.name, 1), *_what_was_run(everything), *_left_out(everything, apart)]
-    for name in _evaluations(results.runs):
+    for name in evaluation_names(results.runs):
         blocks += _evaluation(results, name)
-    blocks += [*_meta_training(results), *_axes(results), *_scale(results), *_differences(results), *_costs(results)]
-    blocks += _code_and_changes(everything)
+    blocks += [
+        *_meta_training(results),
+        *by_axis(results),
+        *by_ratio(results),
+        *_differences(results),
+        *_costs(results),
+        *_code_and_changes(everything),
+    ]
     if results.sweep is None:
         blocks += report_section(results.path)
     return blocks
@@ -120,14 +120,9 @@ def _progress(run: Run) -> str:
     return f"{done} of {run.steps}" if run.steps else str(done)
 
 
-def _evaluations(runs: Iterable[Run]) -> list[str]:
-    """Names of all evaluations, in the order of the runs."""
-    return list(dict.fromkeys(name for run in runs for name in (run.summary or {}).get("evaluations", {})))
-
-
 def _evaluation(results: Results, name: str) -> list[Block]:
     """The table of one evaluation and its learning curves."""
-    found = {label: _evaluated(runs, name) for label, runs in results.rows.items()}
+    found = {label: evaluated(runs, name) for label, runs in results.rows.items()}
     found = {label: summaries for label, summaries in found.items() if summaries}
     first = next(iter(found.values()))[0]
     columns = []
@@ -148,23 +143,16 @@ def _evaluation(results: Results, name: str) -> list[Block]:
     header = _header(results, [measure.title for measure in first.scores.values()])
     over_lifetimes = "Rows without seeds: mean over lifetimes ± 95 % interval." if first.rivals else ""
     notes = Text(" ".join(filter(None, [first.note, NOTE_SEEDS, NOTE_P, over_lifetimes])))
-    pictures = _learning_curves(results, name, first)
-    return [Heading(f"Evaluation: {name}"), Text(f"{about(first)}."), Table(header, rows), notes, *pictures]
+    heads = {label: _row_head(results, label) for label in found}
+    return [
+        *(Heading(f"Evaluation: {title(name)}"), Text(f"{about(first)}."), Table(header, rows), notes),
+        *against_rivals(found, heads, results.axes or ("run",)),
+        *learning_curves(results, name, first),
+    ]
 
 
 def _header(results: Results, measures: Sequence[str]) -> list[str]:
     return [*(results.axes or ("run",)), "seeds", *(head for title in measures for head in (title, "p"))]
-
-
-def _evaluated(runs: Sequence[Run], name: str) -> list[Summary]:
-    """The summaries of an evaluation, as far as they are there."""
-    summaries = [(run.summary or {}).get("evaluations", {}).get(name) for run in runs]
-    return [Summary(name, summary) for summary in summaries if summary]
-
-
-def _means(summaries: Sequence[Summary], headline: str) -> list[float]:
-    """The mean of a score in each evaluation that has it."""
-    return [spread.mean for summary in summaries if (spread := summary.spread(headline))]
 
 
 def _column(
@@ -208,70 +196,10 @@ def _rival_row(results: Results, rival: Summary, scores: Sequence[str]) -> list[
     return row
 
 
-def _learning_curves(results: Results, name: str, summary: Summary) -> list[Block]:
-    """The curves of an evaluation over a lifetime, a picture each with one line per row."""
-    saved = {label: [run.curves(name) for run in runs] for label, runs in results.rows.items()}
-    saved = {label: [curves for curves in runs if curves] for label, runs in saved.items()}
-    saved = {label: runs for label, runs in saved.items() if runs}
-    if not saved:
-        return []
-    first = next(iter(saved.values()))[0]
-    of_rivals = {f"{key}_{curve}" for key in summary.rivals for curve in first}
-    names = [curve for curve in first if curve not in of_rivals]
-    pictures: list[Block] = []
-    for curve in names:
-        length = first[curve].shape[1]
-        examples = summary.facts.get("examples")
-        batch = max(1, examples // length) if isinstance(examples, int) else 1
-        found = {label: [c[curve] for c in runs if curve in c] for label, runs in saved.items()}
-        alike = {label: [array for array in arrays if array.shape[1] == length] for label, arrays in found.items()}
-        lines = {label: _curve(arrays, batch) for label, arrays in alike.items() if arrays}
-        present = {rival.name: first.get(f"{key}_{curve}") for key, rival in summary.rivals.items()}
-        references = {label: _curve([array], batch) for label, array in present.items() if array is not None}
-        measure = summary.curves.get(curve, Measure(title(curve)))
-        axes = ("examples seen" if examples else "steps of a lifetime", measure.title)
-        svg = plots.curves(lines, references, axes, measure.limits, measure.chance)
-        caption = (
-            f"{name}: {measure.title} over a lifetime, a running mean over {plots.window(length)} step(s)."
-            f"{'' if measure.chance is None else ' The thin line is chance.'}"
-            f"{_about_bands(lines, ', or over lifetimes where there is one seed')}"
-        )
-        pictures.append(Picture(_file(f"curve_{name}", curve if pictures else ""), caption, svg))
-    return pictures
-
-
-def _file(kind: str, what: str) -> str:
-    """The name of a picture's file, without its ending."""
-    return re.sub(r"[^\w-]", "_", f"{kind}_{what}" if what else kind)
-
-
-def _about_bands(lines: Mapping[str, Curve], otherwise: str = "") -> str:
-    return f" Bands are 95 % intervals over seeds{otherwise}." if len(lines) <= plots.MAX_BANDS else ""
-
-
-def _curve(runs: Sequence[np.ndarray], batch: int) -> Curve:
-    """From runs of [lifetimes, T]."""
-    width = plots.window(runs[0].shape[1])
-    smoothed = [smooth(run.astype(np.float64), width) for run in runs]
-    with np.errstate(invalid="ignore"):
-        mean, interval = band(np.asarray([run.mean(axis=0) for run in smoothed]) if len(runs) > 1 else smoothed[0])
-    return Curve((np.arange(len(mean)) + width) * batch, mean, interval)
-
-
 def _meta_training(results: Results) -> list[Block]:
-    """The outcome of meta-training, and what the objective measures, over the meta-steps."""
-    logged = {label: [run.metrics for run in runs if run.metrics] for label, runs in results.rows.items()}
-    logged = {label: runs for label, runs in logged.items() if runs}
-    if not logged:
-        return []
-    blocks = [Heading("Meta-training"), *_outcome(results), *_held_out(results)]
-    for metric in _metrics(logged):
-        lines = {label: _training_curve(runs, metric) for label, runs in logged.items() if metric in runs[0][-1]}
-        shown = "objective (mean loss)" if metric == LOSS else title(metric)
-        svg = plots.curves(lines, {}, ("meta-steps", shown))
-        about_it = f"Meta-training: the {shown} over meta-steps, a running mean.{_about_bands(lines)}"
-        blocks.append(Picture(_file("meta_training", "" if metric == LOSS else metric), about_it, svg))
-    return blocks
+    """What meta-training came to, and what was measured on the way."""
+    blocks = [*_outcome(results), *held_out(results), *over_meta_steps(results)]
+    return [Heading("Meta-training"), *blocks] if blocks else []
 
 
 def _outcome(results: Results) -> list[Block]:
@@ -280,10 +208,10 @@ def _outcome(results: Results) -> list[Block]:
     ended = {label: [metrics for metrics in runs if metrics] for label, runs in ended.items() if any(runs)}
     if not ended:
         return []
-    metrics = _metrics(ended)
+    metrics = measured(ended)
     columns = []
     for metric in metrics:
-        values = {label: [_end(e, metric) for e in runs if metric in e[-1]] for label, runs in ended.items()}
+        values = {label: [end(e, metric) for e in runs if metric in e[-1]] for label, runs in ended.items()}
         columns.append(_column(values, lower_is_better=True if metric == LOSS else None))
     rows = [
         [
@@ -295,137 +223,6 @@ def _outcome(results: Results) -> list[Block]:
     ]
     note = "Means over the last tenth of the logged meta-steps. Mean over seeds ± Student's 95 % interval. " + NOTE_P
     return [Table(_header(results, list(map(title, metrics))), rows), Text(note)]
-
-
-def _metrics(logged: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> list[str]:
-    """What the objectives of any run measure; runs are entries of `metrics.jsonl`."""
-    return of_the_objective(dict.fromkeys(name for runs in logged.values() for run in runs for name in run[-1]))
-
-
-def _held_out(results: Results) -> list[Block]:
-    """The headline of each evaluation over meta-steps, where evaluators ran during meta-training."""
-    interim = {label: [run for run in runs if run.interim] for label, runs in results.rows.items()}
-    names = dict.fromkeys(name for runs in interim.values() for run in runs for name in run.interim[0]["evaluations"])
-    pictures: list[Block] = []
-    for name in names:
-        histories = {label: [_history(run, name) for run in runs] for label, runs in interim.items()}
-        histories = {label: [found for found in runs if found] for label, runs in histories.items() if any(runs)}
-        summary = next(iter(histories.values()))[0][0][1]
-        measure = summary.scores[summary.headline]
-        lines = {label: _held_out_curve(runs, summary.headline) for label, runs in histories.items()}
-        svg = plots.curves(lines, {}, ("meta-steps", measure.title), measure.limits, measure.chance)
-        caption = (
-            f"{name}: held-out {measure.title} over meta-steps, in {summary.content['lifetimes']} lifetimes; where a "
-            "run has ended, the last point is the evaluation above."
-            f"{'' if measure.chance is None else ' The thin line is chance.'}"
-            f"{_about_bands(lines, ', or over lifetimes where there is one seed')}"
-        )
-        pictures.append(Picture(_file("held_out", name), caption, svg))
-    return pictures
-
-
-def _history(run: Run, name: str) -> list[tuple[int, Summary]]:
-    """An evaluation by meta-steps, during meta-training and after it."""
-    found = [(e["step"], Summary(name, e["evaluations"][name])) for e in run.interim if name in e["evaluations"]]
-    return found + [((run.summary or {})["meta_steps"], summary) for summary in _evaluated([run], name)]
-
-
-def _held_out_curve(histories: Sequence[Sequence[tuple[int, Summary]]], headline: str) -> Curve:
-    """A score over meta-steps as far as all runs have come, with its interval over them, or over lifetimes of one."""
-    spreads = [{step: s.spread(headline) or ABSENT_SPREAD for step, s in history} for history in histories]
-    steps = [step for step in spreads[0] if all(step in own for own in spreads)]
-    means = np.asarray([[own[step].mean for step in steps] for own in spreads])
-    mean, interval = band(means)
-    if len(histories) == 1:
-        interval = np.nan_to_num([spreads[0][step].interval95 for step in steps])
-    return Curve(np.asarray(steps), mean, interval)
-
-
-def _end(metrics: Sequence[Mapping[str, Any]], metric: str) -> float:
-    last = metrics[-max(1, int(len(metrics) * LAST_SHARE)) :]
-    return float(np.mean([_logged(entry, metric) for entry in last]))
-
-
-def _logged(entry: Mapping[str, Any], metric: str) -> float:
-    value = entry.get(metric)
-    return math.nan if value is None else value
-
-
-def _training_curve(runs: Sequence[Sequence[Mapping[str, Any]]], metric: str) -> Curve:
-    """A metric of runs as far as all of them have come."""
-    length = min(map(len, runs))
-    values = [[_logged(entry, metric) for entry in metrics[:length]] for metrics in runs]
-    width = max(1, length // 50)
-    mean, interval = band(smooth(np.asarray(values, np.float64), width))
-    steps = np.asarray([entry["step"] for entry in runs[0][:length]])
-    return Curve(steps[width - 1 :], mean, interval)
-
-
-def _axes(results: Results) -> list[Block]:
-    """Bars per axis: what each of its points comes to, over all runs that have it."""
-    panels, labels, chances = [], [], []
-    for name in _evaluations(results.runs):
-        first = _evaluated(results.runs, name)[0]
-        row = []
-        for axis in results.axes:
-            by_label: dict[str, list[float]] = {}
-            for run in results.runs:
-                if values := _means(_evaluated([run], name), first.headline):
-                    by_label.setdefault(run.labels[axis], []).extend(values)
-            row.append((f"{name}, by {axis}", {label: estimate(values) for label, values in by_label.items()}))
-        measure = first.scores[first.headline]
-        panels.append(row)
-        labels.append(measure.title)
-        chances.append(measure.chance)
-    if not panels or not results.axes:
-        return []
-    svg = plots.bars(panels, labels, chances)
-    caption = (
-        "What each point of an axis comes to: mean over all runs that have it, whatever their other axes, with the "
-        "95 % interval over these runs."
-        f"{'' if chances == [None] * len(chances) else ' The vertical line is chance.'}"
-    )
-    return [Heading("By axis"), Picture("axes", caption, svg)]
-
-
-def _scale(results: Results) -> list[Block]:
-    """Headlines against how many learned variables share a meta-parameter, where the rows differ in that.
-
-    Evaluations with the same headline share a picture. What the objective measures stands beside where the names say
-    that it is the same: `accuracy` beside `cumulative_accuracy`.
-    """
-    lines: dict[str, dict[str, list[tuple[float, Estimate]]]] = {}
-    titles: dict[str, str] = {}
-    for runs in results.rows.values():
-        ended = [run for run in runs if run.summary]
-        if not ended:
-            continue
-        summary = ended[0].summary or {}
-        if not summary["num_meta_parameters"] or not summary["num_learned_variables"]:
-            return []
-        ratio = summary["num_learned_variables"] / summary["num_meta_parameters"]
-        trained = set()
-        for name in _evaluations(ended):
-            found = _evaluated(ended, name)
-            headline = found[0].headline
-            titles.setdefault(headline, found[0].scores[headline].title)
-            panel = lines.setdefault(headline, {})
-            metrics = [entries for run in ended if (entries := run.metrics)]
-            for metric in of_the_objective(metrics[0][-1]) if metrics and headline not in trained else ():
-                if f"_{headline}".endswith(f"_{metric}"):
-                    value = estimate([_end(entries, metric) for entries in metrics])
-                    panel.setdefault("meta-training", []).append((ratio, value))
-            trained.add(headline)
-            panel.setdefault(name, []).append((ratio, estimate(_means(found, headline))))
-    if len({ratio for panel in lines.values() for line in panel.values() for ratio, _ in line}) < 2:
-        return []
-    blocks: list[Block] = [Heading("Sharing: |V_L| / |V_M|")]
-    for headline, panel in lines.items():
-        svg = plots.scale(panel, ("learned variables per meta-parameter, |V_L| / |V_M|", titles[headline]))
-        beside = "at the end of meta-training and " if "meta-training" in panel else ""
-        caption = f"Sharing and {titles[headline]}: {beside}in each evaluation, mean over seeds with the 95 % interval."
-        blocks.append(Picture(_file("sharing", headline if len(blocks) > 1 else ""), caption, svg))
-    return blocks
 
 
 def _differences(results: Results) -> list[Block]:

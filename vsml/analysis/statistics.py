@@ -10,6 +10,7 @@ involved"; the test is scipy's.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -40,22 +41,7 @@ def welch(values: Sequence[float], reference: Sequence[float]) -> float | None:
         return None
     if not np.isfinite([*values, *reference]).all():
         return None
-    return float(ttest_ind(values, reference, equal_var=False).pvalue)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def band(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [T] and half width of its 95 % interval [T] of curves [n, T], NaN where a curve is; 0 for one curve."""
-    if len(curves) < 2:
-        return curves[0], np.zeros_like(curves[0])
-    points = [statistics(column) for column in curves.T]
-    return np.asarray([p["mean"] for p in points]), np.asarray([p["interval95"] for p in points])
-
-
-def smooth(curves: np.ndarray, width: int) -> np.ndarray:
-    """Running means of `width` steps of curves [n, T], without what is not finite: [n, T - width + 1]."""
-    window = np.ones(width)
-    finite = np.isfinite(curves)
-    total = [np.convolve(curve, window, mode="valid") for curve in np.where(finite, curves, 0.0)]
-    count = [np.convolve(seen, window, mode="valid") for seen in finite.astype(np.float64)]
-    with np.errstate(invalid="ignore"):
-        return np.asarray(total) / np.asarray(count)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of values that are nearly the same
+        found = ttest_ind(values, reference, equal_var=False)
+    return float(found.pvalue)  # pyright: ignore[reportAttributeAccessIssue]

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vsml.evaluation.base import LEARNED
 from vsml.evaluation.summary import Summary
 from vsml.metrics import title
 
@@ -58,9 +59,17 @@ def about(summary: Summary) -> str:
     of = f" of {examples} examples" if examples else ""
     of += f" ({different} different ones)" if examples and different and different < examples else ""
     data = [str(facts.pop(name)) for name in ("data", "relation") if name in facts]
-    plain = {title(name): value for name, value in facts.items() if isinstance(value, str | int | float)}
-    shown = [f"{name} {number(value) if isinstance(value, float) else value}" for name, value in plain.items()]
-    return ", ".join([f"{summary.content['lifetimes']} lifetimes{of}", *shown, *data])
+    shown = [_fact(title(name), value) for name, value in facts.items()]
+    return ", ".join(filter(None, [f"{summary.content['lifetimes']} lifetimes{of}", *shown, *data]))
+
+
+def _fact(name: str, value: Any) -> str:
+    """`chance 0.100`; the name alone of what is so, nothing of what is not, or is not plain."""
+    if isinstance(value, bool):
+        return name if value else ""
+    if isinstance(value, float):
+        return f"{name} {number(value)}"
+    return f"{name} {value}" if isinstance(value, str | int) and value != "" else ""
 
 
 def number(value: float, interval: float | None = None) -> str:
@@ -78,9 +87,7 @@ def _form(value: float, interval: float | None) -> str:
 
 def _block(summaries: Sequence[Summary], with_std: bool) -> list[str]:
     """The lines of evaluations with the same scores: a head, then of each a title and its rows."""
-    blocks = [
-        [(summary, "learned algorithm"), *((r, r.name) for r in summary.rivals.values())] for summary in summaries
-    ]
+    blocks = [[(summary, LEARNED), *((r, r.name) for r in summary.rivals.values())] for summary in summaries]
     rows = [row for block in blocks for row in block]
     measures = summaries[0].scores
     head = {name: textwrap.wrap(measure.title, NARROWEST) for name, measure in measures.items()}

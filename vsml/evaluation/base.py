@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from vsml.errors import UserError
-from vsml.evaluation.statistics import statistics
+from vsml.evaluation.statistics import paired, statistics
 from vsml.learners.base import Learner
 from vsml.metrics import LOSS, title
 from vsml.tasks.base import TaskDistribution
@@ -22,6 +22,9 @@ from vsml.types import Params
 
 RESERVED = ("lifetimes", "headline", "scores", "curves", "note", "baselines", "label")
 """Keys of an evaluation in `summary.json` that are no score and no fact."""
+
+LEARNED = "learned algorithm"
+"""What an evaluation's own scores and curves are called beside its rivals'."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ class Evaluation:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What `summary.json` holds of it: plain data, scores as by `statistics`."""
+        """What `summary.json` holds of it: plain data, scores as by `statistics`, those of rivals also `paired`."""
         return {
             "lifetimes": self.lifetimes,
             **self.facts,
@@ -131,10 +134,14 @@ class Evaluation:
             "curves": {name: asdict(self.measure(name)) for name in self.curves},
             "note": self.note,
             "baselines": {
-                key: {"label": rival.label, **rival.facts, **_statistics(rival.scores)}
-                for key, rival in self.rivals.items()
+                key: {"label": rival.label, **rival.facts, **self._beside(rival)} for key, rival in self.rivals.items()
             },
         }
+
+    def _beside(self, rival: Rival) -> dict[str, dict[str, Any]]:
+        """The scores of a rival, and by how much this evaluation's are above them on the same lifetimes."""
+        own, others = ({n: np.asarray(v, np.float64) for n, v in who.scores.items()} for who in (self, rival))
+        return {name: {**statistics(others[name]), "paired": paired(own[name], others[name])} for name in own}
 
     def save(self, directory: str | os.PathLike[str]) -> Path:
         """Writes the curves to `directory`/NAME.npz; a failure leaves the file of before, never half of one.

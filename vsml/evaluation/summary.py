@@ -19,6 +19,14 @@ class Spread(NamedTuple):
     interval95: float
 
 
+class Paired(NamedTuple):
+    """How far the evaluation is above a rival on the same lifetimes. What is not finite is NaN."""
+
+    difference: float
+    interval95: float
+    p: float
+
+
 @dataclass(frozen=True)
 class Summary:
     """An evaluation, read back.
@@ -77,7 +85,16 @@ class Summary:
         found = self.content.get(score)
         if found is None:
             return None
-        return Spread(*(math.nan if found[key] is None else found[key] for key in Spread._fields))
+        return Spread(*_numbers(found, Spread._fields))
+
+    def paired(self, score: str) -> Paired | None:
+        """Of a rival: how far the evaluation is above it in a score; None where that was not written down."""
+        found = (self.content.get(score) or {}).get("paired")
+        return Paired(*_numbers(found, Paired._fields)) if found else None
+
+
+def _numbers(found: Mapping[str, Any], keys: tuple[str, ...]) -> list[float]:
+    return [math.nan if found[key] is None else found[key] for key in keys]
 
 
 def _measure(described: Mapping[str, Any]) -> Measure:

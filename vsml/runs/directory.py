@@ -1,7 +1,7 @@
 """Writing a run directory: everything needed to rerun, resume, compare and plot a run.
 
 config.gin  operative_config.gin  config.json  environment.json  summary.json  metrics.jsonl  evaluations.jsonl
-history.jsonl  checkpoints/  train/  eval/  evaluations/*.npz
+history.jsonl  checkpoints/  events.*  evaluations/*.npz
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from vsml.runs.files import without_non_finite, write_whole
 
 GIT_SECONDS = 10
 """After which a commit is left out."""
+SHOWN_FIRST = ("SEED", "STEPS", "LEARNER", "META_OPTIMIZER", "POPULATION")
+"""In TensorBoard's HPARAMS tab, which has room for few columns."""
 PACKAGES = ("jax", "jaxlib", "optax", "orbax-checkpoint", "gin-config", "numpy")
 
 
@@ -124,8 +126,9 @@ def settings(config: Config) -> str:
 
 
 def hyperparameters(config: Config) -> dict[str, Any]:
-    """The public macros that are plain values, and the names of the parts."""
-    return {name: value for name, value in config.json["macros"].items() if isinstance(value, str | int | float)}
+    """The public macros that are plain values, and the names of the parts; first what TensorBoard is to show first."""
+    macros = {**dict.fromkeys(SHOWN_FIRST), **config.json["macros"]}
+    return {name: value for name, value in macros.items() if isinstance(value, str | int | float)}
 
 
 def peak_memory() -> dict[str, int | None]:

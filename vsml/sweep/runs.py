@@ -209,10 +209,13 @@ def _description(sweep: Sweep, point: Point) -> dict[str, Any]:
 def row(sweep: Sweep, point: Point) -> dict[str, Any]:
     """Hyperparameters of a point, of one schema for the whole sweep: TensorBoard drops runs whose set differs.
 
+    What the axes set comes first.
+
     What only some points have is `-` at the others; what is a number at all points stays one.
     """
-    rows = {p.index: {**hyperparameters(p.config), **_axis_values(sweep, p)} for p in sweep.points}
-    names = dict.fromkeys(name for values in rows.values() for name in values)
+    rows = {p.index: {**_axis_values(sweep, p), **hyperparameters(p.config)} for p in sweep.points}
+    axes = {name for axis in sweep.axes for name in (axis.name, axis.key)}
+    names = sorted(dict.fromkeys(n for values in rows.values() for n in values), key=lambda name: name not in axes)
     numbers = {name for name in names if all(is_number(values.get(name)) for values in rows.values())}
     own = rows[point.index]
     return {name: own[name] if name in numbers else str(own.get(name, ABSENT)) for name in names}

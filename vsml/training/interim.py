@@ -26,7 +26,7 @@ class InterimEvaluations:
         Args:
           experiment: whose evaluators run.
           path: of `evaluations.jsonl`, of which what came later is dropped; without evaluations it is left alone.
-          board: whose `eval/` is written as well.
+          board: which is told as well.
           start: meta-steps that are done.
         """
         self._learner, self._every, self._steps = experiment.learner, experiment.evaluate_every, experiment.steps

@@ -124,7 +124,7 @@ def finish(
     head: dict[str, Any],
     trained: Sequence[TaskDistribution] | None = None,
 ) -> dict[str, Any]:
-    """Runs the evaluators with V_M frozen and writes `summary.json`, curves and TensorBoard's `eval/`.
+    """Runs the evaluators with V_M frozen and writes `summary.json`, curves and TensorBoard's part of it.
 
     Args:
       run: where to write.
@@ -163,14 +163,11 @@ def finish(
 def _tell_tensorboard(run: RunDirectory, config: Config, step: int, evaluations: Sequence[Evaluation]) -> None:
     from vsml.training.writers import TensorBoard, compared_by  # half a second, that no evaluator need wait for
 
-    outcome = compared_by(
-        read_metrics(run.metrics), {evaluation.name: evaluation.summary for evaluation in evaluations}
-    )
+    summaries = {evaluation.name: evaluation.summary for evaluation in evaluations}
     with closing(TensorBoard(run.path, resume_step=step)) as board:
         for evaluation in evaluations:
             board.evaluation(step, evaluation)
-        board.config(config.text, run.hyperparameters(config), outcome)
-        board.outcome(step, outcome)
+        board.config(config.text, run.hyperparameters(config), compared_by(read_metrics(run.metrics), summaries))
 
 
 def _config(source: Path, saved: MetaParameters, overrides: Sequence[str]) -> Config:

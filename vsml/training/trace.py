@@ -1,6 +1,6 @@
 """Meta-steps traced by jax.profiler, for TensorBoard's PROFILE tab (extra `profile`): what each operation takes.
 
-train/plugins/profile/steps_FIRST_LAST/process_INDEX.xplane.pb    a session of the tab, and in it a host per process
+plugins/profile/steps_FIRST_LAST/process_INDEX.xplane.pb    a session of the tab, and in it a host per process
 
 Every process traces itself. A traced meta-step is waited for; its numbers are those of any other.
 """
@@ -17,7 +17,7 @@ import jax
 
 from vsml.runs.files import writing
 
-SESSIONS = Path("train", "plugins", "profile")
+SESSIONS = Path("plugins", "profile")
 """Below the run directory; the tab finds `plugins/profile` in any folder below its --logdir."""
 
 

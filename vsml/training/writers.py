@@ -1,10 +1,17 @@
-"""What a run writes for people and plots: `metrics.jsonl` and TensorBoard event files.
+"""What a run writes for people and plots: `metrics.jsonl` and TensorBoard's event file.
 
 metrics.jsonl      one line per logged meta-step, of what the config determines: a resumed run writes the same lines
 evaluations.jsonl  the same of every evaluation during meta-training
-train/             scalars, curves over a lifetime as images, histograms of V_M
-eval/              scores of the evaluators over meta-steps, and their curves as images
-the run itself     the config as text, hyperparameters joined with the metrics of both
+events.*           TensorBoard's, with tags GROUP/METRIC/WHERE: where is `meta-training` or the name of an evaluation
+
+TensorBoard sorts by name and opens on the first groups, so these hold what is looked at first:
+
+headline           what meta-training minimises and measures, and the headlines of the evaluators, over meta-steps
+learning_curves    images of metrics over a lifetime
+meta_test          the other scores of the evaluators
+meta_train         what else is logged of a meta-step
+parameters         histograms of V_M
+rivals             scores of what the evaluators compare with
 
 Metrics, scores and curves are written as they come: no name is known here but `loss`.
 """
@@ -14,32 +21,33 @@ Metrics, scores and curves are written as they come: no name is known here but `
 from __future__ import annotations
 
 import json
-import time
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
+from tensorboard.plugins.hparams import api_pb2
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
 from tensorboardX import summary as summaries
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto import api_pb2, event_pb2, plugin_hparams_pb2, summary_pb2
+from tensorboardX.proto import summary_pb2
 from tensorboardX.summary import Summary
 
-from vsml.evaluation.base import Evaluation, Measure
+from vsml.evaluation.base import LEARNED, Evaluation, Measure
 from vsml.evaluation.summary import Summary as Evaluated
-from vsml.metrics import of_the_objective, title
+from vsml.metrics import RESERVED, of_the_objective, title
 from vsml.runs.files import without_non_finite, write_whole, writing
 from vsml.runs.results import read_metrics
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from vsml.training.event_file import EventFile
+from vsml.training.learning_curves import image
 
 HPARAMS_PLUGIN = "hparams"
-META_TRAIN, META_TEST = "meta_train", "meta_test"
-LEARNING_CURVE = "learning_curve"
-"""Image of the first curve; others are named themselves."""
-FLUSH_SECONDS = 5
+COLUMNS = 5
+"""Hyperparameters that the HPARAMS tab shows before it is told which: those marked as differing, then by name."""
+HEADLINE, CURVES, META_TEST, META_TRAIN = "headline", "learning_curves", "meta_test", "meta_train"
+PARAMETERS, RIVALS = "parameters", "rivals"
+META_TRAINING = "meta-training"
 _EDGES = np.geomspace(1e-12, 1e20, 774)  # each a tenth above the one before, as in TensorBoard's own histograms
 HISTOGRAM_BINS = np.concatenate([-_EDGES[::-1], [0], _EDGES])
 
@@ -72,187 +80,145 @@ class MetricsFile:
             self._file.close()
 
 
-class EventFile:
-    """One of TensorBoard's event files, written by the calling thread.
-
-    tensorboardX's own writer hands everything to a thread, which a full disk ends unnoticed: the next calls then wait
-    for ever, and what it had not written yet when a process is killed is missing after a resume.
-    """
-
-    def __init__(self, directory: Path, purge_step: int):
-        """Opens a new file; of the older ones beside it what was written from `purge_step` on is purged from view."""
-        self._directory = directory
-        with writing(directory):
-            directory.mkdir(parents=True, exist_ok=True)
-            # Several files may be opened within a second, which is all that the name would tell apart.
-            self._file = EventsWriter(str(directory / "events"), f".{time.time_ns() % 10**9:09d}")
-        self._flushed = time.monotonic()
-        self._write(step=purge_step, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
-
-    def add(self, step: int, summary: Summary) -> None:
-        """Writes a summary."""
-        self._write(step=step, summary=summary)
-        if time.monotonic() - self._flushed > FLUSH_SECONDS:
-            self.flush()
-
-    def _write(self, **content: Any) -> None:
-        with writing(self._directory):
-            self._file.write_event(event_pb2.Event(wall_time=time.time(), **content))
-
-    def flush(self) -> None:
-        """Pushes everything to disk."""
-        with writing(self._directory):
-            self._file.flush()
-        self._flushed = time.monotonic()
-
-    def close(self) -> None:
-        """Closes the file."""
-        with writing(self._directory):
-            self._file.close()
-
-
 class TensorBoard:
-    """The event files of one run directory. What cannot be written raises `UserError`."""
+    """The event file of one run directory. What cannot be written raises `UserError`."""
 
     def __init__(self, directory: Path, resume_step: int):
-        """Opens the event files.
+        """Goes on with the event file when first written to.
 
         Args:
           directory: of the run.
           resume_step: what earlier processes wrote of meta-training after this step, and of evaluations from it on, is
-            purged from view: it is written again.
+            dropped: it is written again. So are config and hyperparameters.
         """
-        self._directory = directory
-        self._purge_steps = {".": 0, "train": resume_step + 1 if resume_step else 0, "eval": resume_step}
-        self._files: dict[str, EventFile] = {}
+        self._directory, self._resume_step = directory, resume_step
+        self._opened: EventFile | None = None
 
-    def _file(self, name: str) -> EventFile:
-        """The event file of a subdirectory, made when first written to."""
-        if name not in self._files:
-            self._files[name] = EventFile(self._directory / name, self._purge_steps[name])
-        return self._files[name]
+    @property
+    def _file(self) -> EventFile:
+        if self._opened is None:
+            self._opened = EventFile(self._directory, self._keep)
+        return self._opened
 
-    def config(self, text: str, hyperparameters: Mapping[str, Any], compared: Iterable[str] | None = None) -> None:
+    def _keep(self, step: int, tag: str) -> bool:
+        group, where = tag.partition("/")[0], tag.rpartition("/")[2]
+        if group in (META_TRAIN, PARAMETERS) or where == META_TRAINING:
+            return step <= self._resume_step
+        return group in (HEADLINE, CURVES, META_TEST, RIVALS) and step < self._resume_step
+
+    def config(self, text: str, hyperparameters: Mapping[str, Any], compared: Mapping[str, str] | None = None) -> None:
         """Writes the gin config as text, and the hyperparameters.
-
-        What an earlier process wrote of them is removed, since TensorBoard would go on showing it.
 
         Args:
           text: the gin config.
-          hyperparameters: by name.
-          compared: tags of the metrics that runs are compared by; None before they are known: TensorBoard takes the
-            columns of its HPARAMS tab from the first run that names them.
+          hyperparameters: by name; the first ones are shown first.
+          compared: titles of the metrics that runs are compared by, by tag; None before they are known: TensorBoard
+            takes the columns of its HPARAMS tab from the first run that names them.
         """
-        with writing(self._directory):
-            for earlier in self._directory.glob("events.out.tfevents.*"):
-                earlier.unlink()
-        run = self._file(".")
-        run.add(0, summaries.text("config.gin", "\n".join("    " + line for line in text.splitlines())))
+        self._file.add(0, summaries.text("config.gin", "\n".join("    " + line for line in text.splitlines())))
         for summary in _hparams(hyperparameters, compared):
-            run.add(0, summary)
-        self.flush()
-
-    def outcome(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Writes the metrics that runs are compared by, once more, where TensorBoard finds them: by the config."""
-        for tag, value in metrics.items():
-            self._file(".").add(step, summaries.scalar(tag, value))
+            self._file.add(0, summary)
         self.flush()
 
     def scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Writes meta-training scalars."""
-        for tag, value in scalars.items():
-            self._file("train").add(step, summaries.scalar(f"{META_TRAIN}/{tag}", value))
+        """Writes meta-training scalars, as `metrics.jsonl` has them, and more."""
+        headlines = of_the_objective(name for name in scalars if name not in RESERVED)
+        for name, value in scalars.items():
+            tag = f"{HEADLINE}/{name}/{META_TRAINING}" if name in headlines else f"{META_TRAIN}/{name}"
+            self._file.add(step, summaries.scalar(tag, value))
 
     def plots(self, step: int, curves: Mapping[str, np.ndarray], params: Any) -> None:
         """Writes curves over a lifetime [T], mean over the population, and histograms of the meta-parameters.
 
         A curve is named `metric` or, in a mixture, `metric/DISTRIBUTION`: those of one metric share an image.
         """
-        file = self._file("train")
         by_metric: dict[str, dict[str, np.ndarray]] = {}
         for name, curve in curves.items():
             metric, _, distribution = name.partition("/")
-            by_metric.setdefault(metric, {})[distribution or "population"] = curve
-        for index, (metric, lines) in enumerate(by_metric.items()):
-            tag = f"{META_TRAIN}/{metric if index else LEARNING_CURVE}"
-            measure = Measure(title(metric.removesuffix("_curve")))
-            file.add(step, _image(tag, _learning_curves(lines, f"meta-step {step}", measure)))
+            by_metric.setdefault(metric.removesuffix("_curve"), {})[distribution or "population"] = curve
+        for metric, lines in by_metric.items():
+            heading = f"meta-training: {title(metric)} over a lifetime\nmean over the population, meta-step {step:,}"
+            tag = f"{CURVES}/{metric}/{META_TRAINING}"
+            self._file.add(step, image(tag, lines, heading, Measure(title(metric))))
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
             name = jax.tree_util.keystr(path, simple=True, separator="/")
             values = np.clip(np.asarray(leaf, np.float64), HISTOGRAM_BINS[0], HISTOGRAM_BINS[-1])
-            file.add(step, summaries.histogram(f"parameters/{name}", values, HISTOGRAM_BINS))
+            self._file.add(step, summaries.histogram(f"{PARAMETERS}/{name}", values, HISTOGRAM_BINS))
 
     def scores(self, step: int, evaluation: Evaluation) -> None:
-        """Writes the mean scores of one evaluator, and its rivals' beside."""
-        summary = evaluation.summary
-        for prefix, row in {"": summary, **{f"{key}/": row for key, row in summary["baselines"].items()}}.items():
-            for score in evaluation.scores:
-                tag = f"{META_TEST}/{evaluation.name}/{prefix}{score}"
-                self._file("eval").add(step, summaries.scalar(tag, row[score]["mean"]))
+        """Writes the mean scores of one evaluator, and its rivals' in a group of their own."""
+        summary, name = evaluation.summary, evaluation.name
+        for score in evaluation.scores:
+            group = HEADLINE if score == evaluation.headline else META_TEST
+            self._file.add(step, summaries.scalar(f"{group}/{score}/{name}", summary[score]["mean"]))
+            for key, rival in summary["baselines"].items():
+                self._file.add(step, summaries.scalar(f"{RIVALS}/{score}/{name}/{key}", rival[score]["mean"]))
 
     def evaluation(self, step: int, evaluation: Evaluation) -> None:
-        """Writes the outcome of one evaluator: its scores, and the means of its curves as images."""
+        """Writes the outcome of one evaluator: its scores, and its curves as images."""
         self.scores(step, evaluation)
-        for index, (name, curve) in enumerate(evaluation.curves.items()):
-            others = {r.label: r.curves[name] for r in evaluation.rivals.values() if name in r.curves}
-            lines = {"learned algorithm": curve, **others}
-            means = {label: np.atleast_2d(values).mean(axis=0) for label, values in lines.items()}
-            tag = f"{META_TEST}/{evaluation.name}/{LEARNING_CURVE}" + (f"_{name}" if index else "")
-            image = _image(tag, _learning_curves(means, evaluation.name, evaluation.measure(name)))
-            self._file("eval").add(step, image)
+        for name, curve in evaluation.curves.items():
+            rivals = {rival.label: rival.curves[name] for rival in evaluation.rivals.values() if name in rival.curves}
+            measure = evaluation.measure(name)
+            heading = f"{title(evaluation.name)}: {measure.title} over a lifetime\n"
+            heading += f"{evaluation.lifetimes} lifetimes, after {step:,} meta-steps"
+            tag = f"{CURVES}/{name}/{evaluation.name}"
+            self._file.add(step, image(tag, {LEARNED: curve, **rivals}, heading, measure))
         self.flush()
 
     def flush(self) -> None:
         """Pushes everything to disk."""
-        for file in self._files.values():
-            file.flush()
+        if self._opened is not None:
+            self._opened.flush()
 
     def close(self) -> None:
-        """Closes the event files."""
-        for file in self._files.values():
-            file.close()
+        """Closes the event file."""
+        if self._opened is not None:
+            self._opened.close()
 
 
-def compared_by(metrics: Sequence[Mapping[str, Any]], evaluations: Mapping[str, Any]) -> dict[str, float]:
-    """What runs are compared by: the end of meta-training, and the headline of each evaluation.
+def compared_by(metrics: Sequence[Mapping[str, Any]], evaluations: Mapping[str, Any]) -> dict[str, str]:
+    """What runs are compared by: the headline of each evaluation, and the end of meta-training.
 
     Args:
       metrics: the entries of `metrics.jsonl`.
       evaluations: summaries by name.
 
     Returns:
-      Values by tag, NaN where they are not finite.
+      Tags of scalars, the last value of which counts, and what they are called.
     """
-    last = metrics[-1] if metrics else {}
-    trained = {f"{META_TRAIN}/{name}": last[name] for name in of_the_objective(last)} if last else {}
-    tested = {name: Evaluated(name, content) for name, content in evaluations.items()}
-    headlines = {f"{META_TEST}/{n}/{s.headline}": s.content[s.headline]["mean"] for n, s in tested.items()}
-    return {tag: float("nan") if value is None else value for tag, value in {**trained, **headlines}.items()}
+    headlines = {name: Evaluated(name, content).headline for name, content in evaluations.items()}
+    tested = {f"{HEADLINE}/{score}/{name}": f"{title(name)}: {title(score)}" for name, score in headlines.items()}
+    measured = of_the_objective(metrics[-1]) if metrics else []
+    trained = {f"{HEADLINE}/{name}/{META_TRAINING}": f"{META_TRAINING}: {title(name)}" for name in measured}
+    return tested | trained
 
 
-def _hparams(hyperparameters: Mapping[str, Any], metrics: Iterable[str] | None) -> Iterable[Summary]:
+def _hparams(hyperparameters: Mapping[str, Any], metrics: Mapping[str, str] | None) -> Iterable[Summary]:
     """The summaries that make a run a row of TensorBoard's HPARAMS tab; metrics are tags of the same event file."""
-    start = plugin_hparams_pb2.SessionStartInfo()
+    start = SessionStartInfo()
     for name, value in hyperparameters.items():
         if is_number(value):
             start.hparams[name].number_value = value
         else:
-            start.hparams[name].string_value = str(value)
-    contents = {
-        "_hparams_/session_start_info": plugin_hparams_pb2.HParamsPluginData(session_start_info=start, version=0)
-    }
+            start.hparams[name].string_value = re.sub(r"@([\w./]+)\(\)", r"\1", str(value))  # @cells.LSTM()
+    contents = {"_hparams_/session_start_info": HParamsPluginData(session_start_info=start, version=0)}
     if metrics is not None:
         experiment = api_pb2.Experiment(
             hparam_infos=[
                 api_pb2.HParamInfo(
                     name=name,
+                    differs=index < COLUMNS,
                     type=api_pb2.DATA_TYPE_FLOAT64 if is_number(value) else api_pb2.DATA_TYPE_STRING,
                 )
-                for name, value in hyperparameters.items()
+                for index, (name, value) in enumerate(hyperparameters.items())
             ],
-            metric_infos=[api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in metrics],
+            metric_infos=[
+                api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=shown)
+                for tag, shown in metrics.items()
+            ],
         )
-        contents["_hparams_/experiment"] = plugin_hparams_pb2.HParamsPluginData(experiment=experiment, version=0)
+        contents["_hparams_/experiment"] = HParamsPluginData(experiment=experiment, version=0)
     for tag, content in contents.items():
         plugin = summary_pb2.SummaryMetadata.PluginData(plugin_name=HPARAMS_PLUGIN, content=content.SerializeToString())
         yield Summary(value=[Summary.Value(tag=tag, metadata=summary_pb2.SummaryMetadata(plugin_data=plugin))])
@@ -260,29 +226,3 @@ def _hparams(hyperparameters: Mapping[str, Any], metrics: Iterable[str] | None) 
 
 def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _learning_curves(curves: Mapping[str, np.ndarray], title: str, measure: Measure) -> Figure:
-    """Values against the steps of a lifetime, smoothed over a twentieth of it."""
-    from matplotlib.figure import Figure  # here, since it takes a third of a second
-
-    figure = Figure(figsize=(5, 3), dpi=100)
-    axes = figure.add_axes((0.14, 0.16, 0.83, 0.75))  # fixed: finding a layout takes longer than drawing
-    for name, curve in curves.items():
-        width = max(1, len(curve) // 20)
-        smooth = np.convolve(curve, np.ones(width) / width, mode="valid")
-        axes.plot(np.arange(len(smooth)) + width, smooth, label=name)
-    axes.set(xlabel="steps of a lifetime", ylabel=measure.title, title=title)
-    if measure.limits:
-        axes.set_ylim(measure.limits)
-    axes.grid(alpha=0.3)
-    axes.legend(loc="best", frameon=False)
-    return figure
-
-
-def _image(tag: str, figure: Figure) -> Summary:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return summaries.image(tag, np.asarray(canvas.buffer_rgba())[..., :3].copy(), dataformats="HWC")

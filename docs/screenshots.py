@@ -1,10 +1,11 @@
-"""Screenshots of a run directory in TensorBoard: one PNG per tab, and a proof that each tab shows its data.
+"""Screenshots of a run: a PNG of each tab of TensorBoard and of the report, and a proof that they show its data.
 
-    python docs/tensorboard_screenshot.py runs/quickstart --out docs/images
+    python docs/screenshots.py runs/quickstart --out shots
 
 Serves the run directory on 127.0.0.1, first asks the server whether the data is there, then opens each tab in a
-headless Chromium, waits until the data is drawn, and saves what is seen. It ends with one line and exit code 1 if a tab
-stays empty.
+headless Chromium, waits until the data is drawn, and saves what is seen. Then it writes the report and opens it on a
+desktop, on a phone, and in dark mode. It ends with one line and exit code 1 if a tab stays empty, TensorBoard lists
+more than one run, or the report is wider than its window or bright in the dark.
 Needs the extra `docs`, and `chromium` and `chromedriver` on the path (Debian: `chromium chromium-driver`).
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -27,8 +29,14 @@ from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from tensorboard import program
 
+from vsml.analysis.report import report
+from vsml.errors import UserError
+from vsml.runs.names import SWEEP
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WINDOW = (1500, 1300)  # pixels
+TALLEST = 8000  # pixels of a screenshot
+DARKEST = 80  # of 255: a background below this is dark
 POLL_SECONDS = 0.5
 SETTLE_SECONDS = 1.5  # charts and panels are animated after their first drawing
 
@@ -95,6 +103,18 @@ TABS = (
 )
 
 
+@dataclass(frozen=True)
+class Look:
+    """How a page is looked at: the PNG's name, the width of the window in pixels, and whether dark is preferred."""
+
+    name: str
+    width: int
+    dark: bool = False
+
+
+LOOKS = (Look("report", 1280), Look("report_phone", 390), Look("report_dark", 1280, dark=True))
+
+
 def wait_until(ready: Callable[[], bool], timeout: float) -> bool:
     """Polls `ready` for at most `timeout` seconds; says whether it came true."""
     end = time.monotonic() + timeout
@@ -105,13 +125,19 @@ def wait_until(ready: Callable[[], bool], timeout: float) -> bool:
     return True
 
 
-def serve(run_dir: Path) -> str:
+def serve(log_dir: Path) -> str:
     """Starts TensorBoard in this process, on this machine only and on a free port; returns its address."""
     server = program.TensorBoard()
     server.configure(
-        argv=["tensorboard", f"--logdir={run_dir}", "--host=127.0.0.1", "--port=0", "--load_fast=false"],
+        argv=["tensorboard", f"--logdir={log_dir}", "--host=127.0.0.1", "--port=0", "--load_fast=false"],
     )
     return server.launch().rstrip("/")
+
+
+def runs(url: str) -> list[str]:
+    """The names in TensorBoard's list of runs."""
+    with urllib.request.urlopen(f"{url}/data/runs") as response:
+        return json.load(response)
 
 
 def has_data(url: str, tab: Tab) -> bool:
@@ -180,10 +206,35 @@ def capture(driver: Chrome, url: str, tab: Tab, out: Path, timeout: float) -> in
     return drawn()
 
 
+def look_at(driver: Chrome, page: Path, look: Look, out: Path) -> None:
+    """Saves a whole page as `out`, if it fits the window and has the colours asked for."""
+
+    def set_window(height: int) -> None:
+        size = {"width": look.width, "height": height, "deviceScaleFactor": 1, "mobile": look.width < 600}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if look.dark else "light"}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+    set_window(900)
+    driver.get(page.absolute().as_uri())
+    width, height = driver.execute_script(
+        "return [document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
+    )
+    if width > look.width:
+        raise ScreenshotError(f"{page} is {width} pixels wide in a window of {look.width}: let wide parts scroll")
+    background = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
+    if (max(map(int, re.findall(r"\d+", background)[:3])) < DARKEST) != look.dark:
+        raise ScreenshotError(f"{page} has the background {background} where {scheme['value']} is asked for")
+    set_window(min(height, TALLEST))
+    time.sleep(SETTLE_SECONDS)
+    driver.save_screenshot(str(out))
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def main() -> int:
     """Reads the command line, makes every screenshot; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Save a PNG of each TensorBoard tab of a run directory.")
-    parser.add_argument("run_dir", type=Path)
+    parser = argparse.ArgumentParser(description="Save a PNG of each TensorBoard tab and of the report of a run.")
+    parser.add_argument("run_dir", type=Path, help="of a run, or of a sweep")
     parser.add_argument("--out", type=Path, required=True, help="folder of the PNGs")
     parser.add_argument("--tabs", nargs="+", choices=[tab.name for tab in TABS], default=[tab.name for tab in TABS])
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for the data of one tab")
@@ -193,19 +244,25 @@ def main() -> int:
         if not args.run_dir.is_dir():
             raise ScreenshotError(f"{args.run_dir} is not a directory: give a run directory")
         args.out.mkdir(parents=True, exist_ok=True)
-        url = serve(args.run_dir)
-        # The server reads the event files in the background: only the first question has to wait for that.
-        wait_until(lambda: all(has_data(url, tab) for tab in tabs), min(args.timeout, 15.0))
-        for tab in tabs:
-            if not has_data(url, tab):
-                raise ScreenshotError(
-                    f"tab '{tab.name}' has no data in {args.run_dir}: was the run written to its end?"
-                )
-        with browser() as driver:
+        page = Path(report(args.run_dir).splitlines()[-1])
+        with tempfile.TemporaryDirectory() as log_dir, browser() as driver:
+            (Path(log_dir) / args.run_dir.absolute().name).symlink_to(args.run_dir.absolute())  # so the run has a name
+            url = serve(Path(log_dir))
+            # The server reads the event files in the background: only the first question has to wait for that.
+            wait_until(lambda: all(has_data(url, tab) for tab in tabs), min(args.timeout, 15.0))
+            if not (args.run_dir / SWEEP).exists() and len(found := runs(url)) != 1:
+                raise ScreenshotError(f"TensorBoard lists the runs {', '.join(found)} for one run: see its event files")
             for tab in tabs:
+                if not has_data(url, tab):
+                    raise ScreenshotError(
+                        f"tab '{tab.name}' has no data in {args.run_dir}: was the run written to its end?"
+                    )
                 pieces = capture(driver, url, tab, args.out / f"{tab.name}.png", args.timeout)
                 print(f"{tab.name}: {pieces} pieces drawn, {args.out / f'{tab.name}.png'}")
-    except (ScreenshotError, WebDriverException, OSError) as error:
+            for look in LOOKS:
+                look_at(driver, page, look, args.out / f"{look.name}.png")
+                print(f"{look.name}: {args.out / f'{look.name}.png'}")
+    except (ScreenshotError, UserError, WebDriverException, OSError) as error:
         print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
         return 1
     return 0
