@@ -10,10 +10,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vsml import config as configs
+from vsml.config import Config
 from vsml.errors import UserError
 from vsml.runs import names, shapes
 from vsml.runs.directory import RunDirectory
@@ -53,19 +58,50 @@ def of_file(path: Path) -> MetaParameters:
     return found
 
 
-def of(source: str) -> MetaParameters:
-    """The meta-parameters that `train.start_from` names. Raises `UserError` where there are none."""
+def find(source: str, asked_by: str) -> tuple[Path, Which]:
+    """Where meta-parameters named as above are: a run directory or a file, and which checkpoint of it.
+
+    Raises `UserError`, which begins with `asked_by`, where there is neither.
+    """
     found = None if Path(source).exists() else re.fullmatch(r"(.+)@(newest|best|\d+)", source)
     path = Path(found[1] if found else source)
-    if path.is_dir():
-        which = found[2] if found else "newest"
-        return of_run(path, int(which) if which.isdecimal() else which)  # pyright: ignore[reportArgumentType]
-    if not path.is_file():
+    if not (path.is_dir() or path.is_file()):
         raise UserError(
-            f"train.start_from: there is no {path} (relative to the working directory): name a run directory, a "
+            f"{asked_by}: there is no {path} (relative to the working directory): name a run directory, a "
             "checkpoint of one as RUN_DIR@300 or RUN_DIR@best, or a file of `vsml export`"
         )
-    return of_file(path)
+    if found and path.is_file():
+        raise UserError(f"{asked_by}: {path} is a file and holds one set of meta-parameters: leave out @{found[2]}")
+    which = found[2] if found else "newest"
+    return path, int(which) if which.isdecimal() else which  # pyright: ignore[reportReturnType]
+
+
+def of_path(path: Path, which: Which = "newest") -> MetaParameters:
+    """The meta-parameters of a run directory or of an exported file. Raises `UserError` where there are none."""
+    return of_run(path, which) if path.is_dir() else of_file(path)
+
+
+def of(source: str) -> MetaParameters:
+    """The meta-parameters that `train.start_from` names. Raises `UserError` where there are none."""
+    return of_path(*find(source, "train.start_from"))
+
+
+@contextmanager
+def config_file(path: Path, saved: MetaParameters) -> Iterator[Path]:
+    """The gin file that rebuilds the learner: that of the run, or one for the time being."""
+    if path.is_dir():
+        yield RunDirectory(path).config_gin
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / names.CONFIG_GIN
+        copy.write_text(saved.about["config"])
+        yield copy
+
+
+def config_of(path: Path, saved: MetaParameters) -> Config:
+    """The config that rebuilds the learner; its recipe is that of meta-training."""
+    with config_file(path, saved) as file:
+        return replace(configs.load(str(file)), recipe=saved.about["recipe"])
 
 
 def export(directory: Path, path: Path, which: Which = "newest") -> MetaParameters:

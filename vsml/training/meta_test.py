@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -70,7 +69,7 @@ def meta_test(
         raise UserError(f"there is no {source}: name a run directory or a file of `vsml export`{hint}")
     if source.is_file() and checkpoint != "newest":
         raise UserError(f"{source}: a file holds one set of meta-parameters: leave out --checkpoint")
-    saved = sources.of_file(source) if source.is_file() else sources.of_run(source, checkpoint)
+    saved = sources.of_path(source, checkpoint)
     config = _config(source, saved, overrides)
     experiment = config.build()
     if not experiment.evaluators:
@@ -176,10 +175,7 @@ def _config(source: Path, saved: MetaParameters, overrides: Sequence[str]) -> Co
     Where overrides exchange the tasks, evaluators follow: the run's own where all of them are on the tasks of
     meta-training, otherwise those of evaluators/held_out.gin, unless the overrides name some.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        recipe = Path(folder) / names.CONFIG_GIN if source.is_file() else RunDirectory(source).config_gin
-        if source.is_file():
-            recipe.write_text(saved.about["config"])
+    with sources.config_file(source, saved) as recipe:
         exchanged = configs.macros_set_by(overrides) & {"TASKS", "EVALUATORS"} == {"TASKS"}
         try:
             config = configs.load(str(recipe), overrides)
