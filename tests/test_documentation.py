@@ -7,7 +7,6 @@ is neither fails.
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import runpy
 import shlex
@@ -21,13 +20,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runs import TINY, call, train
+from runs import TINY, call
 
+from vsml import cli
 from vsml import config as configs
 from vsml import sweep as sweeps
 from vsml.runs import sources
 from vsml.runs.results import read_results
 from vsml.sweep.runs import record
+from vsml.training.meta_test import _config
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")))
@@ -51,7 +52,8 @@ NOT_RUN = {
     "--distributed": "one of several processes; tests/training/test_distributed.py",
     "--launcher": "needs a cluster; tests/launch/test_launchers.py",
     "pip install": "needs a network",
-    "transfer.gin": "needs MNIST and KMNIST: test_the_transfer_file_runs",
+    "--on tasks/mnist.gin": "needs MNIST: test_transfer",
+    "--on tasks/kmnist.gin": "needs KMNIST: test_transfer",
 }
 """A part of a command, and why it is not run here."""
 PLACEHOLDER = re.compile(
@@ -61,6 +63,7 @@ PLACEHOLDER = re.compile(
 SHOWN = {
     "cumulative           final": "what `make train` prints: test_the_table_looks_like_that",
     "recipe                  str    as given": "keys of summary.json: tests/runs/test_run_directory.py",
+    "data                  str    as in": "keys of summary.json: tests/tasks/test_held_out.py",
     "examples              int    of one lifetime": "keys of summary.json",
 }
 """How a block begins that is neither code nor commands."""
@@ -81,6 +84,7 @@ class Block:
 
     page: str
     text: str
+    language: str = ""
     named: str = ""  # the file that a page of parts says it is
 
     @property
@@ -96,13 +100,15 @@ class Block:
             return "sweep"
         if re.search(r"^include |^[A-Z]+ = ", self.text, flags=re.MULTILINE):
             return "gin"
-        return "python"
+        return self.language or "unknown"
 
 
 def blocks(page: str) -> list[Block]:
     text = (ROOT / page).read_text()
-    found = re.finditer(r"(`(?P<name>\w+\.(?:py|gin))`[^`]*?:\n\n)?```\w*\n(?P<text>.*?)```", text, flags=re.DOTALL)
-    return [Block(page, match["text"], match["name"] or "") for match in found]
+    found = re.finditer(
+        r"(`(?P<name>\w+\.(?:py|gin))`[^`]*?:\n\n)?```(?P<language>\w*)\n(?P<text>.*?)```", text, flags=re.DOTALL
+    )
+    return [Block(page, match["text"], match["language"], match["name"] or "") for match in found]
 
 
 def commands(page: str) -> Iterator[str]:
@@ -123,7 +129,9 @@ def commands(page: str) -> Iterator[str]:
 def trained(compiled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny run of the quickstart."""
     directory = tmp_path_factory.mktemp("documented") / "quickstart"
-    train(directory, "STEPS=2", "train.checkpoint_every=1", "evaluators.OnlineAccuracy.lifetimes=2")
+    tiny = [word for word in TINY if "HeldOut" not in word]
+    more = ("TEST_LENGTH=10", "STEPS=2", "train.checkpoint_every=1", "evaluators.OnlineAccuracy.lifetimes=2")
+    assert cli.main(["train", *tiny, *more, "--run_dir", str(directory)]) == 0
     return directory
 
 
@@ -132,6 +140,8 @@ def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """The working directory of someone who has followed the README so far."""
     for name in ("quickstart", "wide"):
         shutil.copytree(trained, tmp_path / "runs" / name)
+    rows = np.random.default_rng(0).normal(size=(160, 3)).round(3)
+    (tmp_path / "mine.csv").write_text("".join(f"{a},{b},{c},{i % 2}\n" for i, (a, b, c) in enumerate(rows)))
     for name in ("docs", "launch"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
@@ -158,7 +168,7 @@ def small(command: str, dry: bool) -> list[str]:
         if dry and "--dry_run" not in words:
             words.append("--dry_run")
     elif words[0] == "eval":
-        words = [re.sub(r"length=\d+", "length=20", word) for word in words]
+        words = [re.sub(r"LENGTH=\d+", "LENGTH=20", word) for word in words]
     elif words[0] == "sweep" and "--list" not in words:
         if dry:
             jobs = words.index("--jobs") if "--jobs" in words else len(words)
@@ -199,8 +209,8 @@ def run(command: str, dry: bool, trained: Path, capfd: pytest.CaptureFixture[str
     if words[0] == "train" and not dry and "--dry_run" not in words:
         words += [] if "--run_dir" in words else ["--run_dir", f"runs/{abs(hash(command))}"]
     if dry and words[0] == "eval":
-        path, which = sources.find(words[1], "vsml eval")
-        sources.config_of(path, sources.of_path(path, which), words[2:]).build()
+        path, overrides = Path(words[1]), [word for word in words[2:] if word != "--on"]
+        _config(path, sources.of_path(path), overrides).build()
         return
     if dry and words[0] == "report":
         read_results(Path(words[1]))
@@ -239,11 +249,16 @@ def test_nothing_is_listed_that_is_not_there():
     assert len(shown) == len(SHOWN)
 
 
-def test_python_of_the_readme_runs(here: Path, capfd: pytest.CaptureFixture[str]):
-    code = [block.text for block in blocks("README.md") if block.kind == "python"]
-    assert len(code) == 3
-    exec(compile("\n".join(code), "README.md", "exec"), {})
-    assert 0 <= float(capfd.readouterr().out.split()[-1]) <= 1
+@pytest.mark.parametrize("page", PAGES)
+def test_python_runs(page: str, here: Path, capfd: pytest.CaptureFixture[str]):
+    """The blocks of a page that are no files, one after the other."""
+    kinds = {block.kind for block in blocks(page)}
+    assert kinds <= {"commands", "file", "gin", "python", "shown", "sweep"}, "neither run nor listed"
+    code = [block.text for block in blocks(page) if block.kind == "python"]
+    exec(compile("\n".join(code), page, "exec"), {"__name__": "__main__"})
+    if page == "README.md":
+        assert len(code) == 3
+        assert 0 <= float(capfd.readouterr().out.split()[-1]) <= 1
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -286,16 +301,10 @@ def test_the_picture_is_drawn(here: Path, capfd: pytest.CaptureFixture[str], mon
     assert (ROOT / "docs" / "quickstart.svg").stat().st_size < 100_000
 
 
-def test_the_transfer_file_runs(here: Path, capfd: pytest.CaptureFixture[str]):
-    """All of it is built; the wines are run, and where the real data is also MNIST."""
-    transfer = "docs/results/transfer.gin"
-    config = configs.load("runs/quickstart/config.gin", [transfer])
-    assert len(config.build().evaluators) == 8
-    on = ["wine", *(["mnist"] if os.environ.get("VSML_DATA_DIR") else [])]
-    chosen = [f"@{name}/projected/evaluators.OnlineAccuracy()" for name in on]
-    lengths = [f"{name}/tasks.Classification.length=10" for name in on]
-    words = [f"EVALUATORS=[{','.join(chosen)}]", *lengths, "evaluators.OnlineAccuracy.baselines=None"]
-    outcome = call(capfd, "eval", "runs/quickstart", transfer, *words)
+@pytest.mark.parametrize("data", ["mnist", "kmnist"])
+def test_transfer(data: str, data_dir: Path, here: Path, capfd: pytest.CaptureFixture[str]):
+    words = ["TEST_LENGTH=10", "evaluators.OnlineAccuracy.baselines=None", "evaluators.OnlineAccuracy.lifetimes=2"]
+    outcome = call(capfd, "eval", "runs/quickstart", "--on", f"tasks/{data}.gin", *words)
     assert outcome.code == 0, outcome.err
-    for name in on:
-        assert f"{name}_projected: " in outcome.out
+    assert f"{data}_plain: 2 lifetimes" in outcome.out
+    assert f"{data}_projected: 2 lifetimes" in outcome.out
