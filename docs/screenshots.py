@@ -156,7 +156,7 @@ def has_data(url: str, tab: Tab) -> bool:
 
 @contextmanager
 def browser() -> Iterator[Chrome]:
-    """A headless Chromium with a profile of its own that talks to nobody but the pages it is given."""
+    """A headless Chromium with a profile of its own that opens the pages it is given and no others."""
     found = next((path for path in map(shutil.which, BROWSERS) if path), None)
     driver_path = shutil.which("chromedriver")
     if found is None or driver_path is None:

@@ -239,6 +239,7 @@ def test_commands_are_right(page: str, trained: Path, here: Path, capfd: pytest.
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_run(page: str, trained: Path, here: Path, capfd: pytest.CaptureFixture[str]):
     """Runs and sweeps take two steps."""
+    shutil.rmtree("runs/wide")
     follow(page, False, trained, here, capfd)
 
 

@@ -265,7 +265,7 @@ def written_odd(path: Path) -> None:
     (path / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
 
 
-def test_names_that_nobody_knows(tmp_path: Path):
+def test_unknown_names(tmp_path: Path):
     written_odd(tmp_path / "run")
     markdown, text = written(tmp_path / "run")
     assert rows(markdown, "Evaluation: odd") == [

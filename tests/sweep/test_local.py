@@ -89,7 +89,7 @@ def test_a_changed_setting_is_not_taken_for_finished(paper):
     assert status(load("my.gin", ["STEPS=7"]).points[0], directory)[0] == "unfinished"
 
 
-def test_a_failure_stops_nobody_and_is_run_again(paper, capfd):
+def test_a_failed_point_does_not_stop_the_others_and_runs_again(paper, capfd):
     sweep, directory = paper
     failing, crashing = (sweep.points[i].run_directory(directory) for i in (0, 2))
     (failing / "fail").touch()

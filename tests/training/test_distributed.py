@@ -224,7 +224,7 @@ def test_where_processes_meet_is_checked(where: tuple[Any, Any, Any], message: s
         Cluster(*where)
 
 
-def test_nobody_says_where_to_meet(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch):
+def test_no_address_to_meet_at(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch):
     monkeypatch.setattr("vsml.training.distributed._keep_standard_output_for_results", lambda: None)
     monkeypatch.setattr("jax._src.xla_bridge.backends_are_initialized", lambda: False)
     outcome = call(capfd, "train", *TINY, "--distributed", "--run_dir", str(tmp_path / "run"))

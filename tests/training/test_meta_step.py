@@ -238,6 +238,6 @@ def test_of_a_mixture_scalars_are_also_told_for_the_whole_and_curves_are_not():
         ((("loss", ()), ("image", (3, 4))), r"'image' has the shape \[3, 4\]: give a scalar, or a curve \[T\]"),
     ],
 )
-def test_metrics_that_nobody_could_show_are_refused(metrics: Any, message: str):
+def test_metrics_that_cannot_be_shown_are_refused(metrics: Any, message: str):
     with pytest.raises(UserError, match=message):
         _told(metrics)

@@ -29,7 +29,7 @@ class Cell(ABC):
       sends_before_update: whether the messages of a visit are read from the state before its last micro tick instead of
         after it: a sub-RNN then sends with what it knew, and learns.
 
-    Example: sub-RNNs that add up what they hear forward, and send a learned multiple of it both ways.
+    Example: sub-RNNs that add up what they receive forward, and send a learned multiple of it both ways.
 
     >>> from dataclasses import dataclass
     >>> import jax, jax.numpy as jnp

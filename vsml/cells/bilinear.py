@@ -49,7 +49,7 @@ class Bilinear(Cell):
       start: the genome that meta-training starts from. `backprop` is gradient descent, with what is left of the
         products drawn at random but not read; `random` draws everything.
       learning_rate: of the weights in `backprop`; in `random` what the changes of the state are scaled with.
-      bias_learning_rate: of the biases in `backprop`. A neuron adds up the biases of all sub-RNNs that it hears, so its
+      bias_learning_rate: of the biases in `backprop`. A neuron adds up the biases of the sub-RNNs before it, so its
         bias moves at this rate times their number.
     """
 
@@ -132,7 +132,7 @@ class Bilinear(Cell):
 def _factor(key: Key, rank: int, num_inputs: int) -> Params:
     """One factor of every product: weights with std 1 / sqrt(num_inputs), constants with std 1.
 
-    The constants are random so that a product whose other factors hear nothing is not silent itself.
+    The constants are random so that a product whose other factors receive nothing is not silent itself.
     """
     w_key, b_key = jax.random.split(key)
     return {

@@ -170,7 +170,7 @@ class Evaluation:
 
 
 class Evaluator(ABC):
-    """Meta-test: runs lifetimes with V_M frozen. Its names are its own: nobody who shows scores knows any of them.
+    """Meta-test: runs lifetimes with V_M frozen. It names its scores; tables and plots know none of them.
 
     >>> class Size(Evaluator):
     ...     name = "size"

@@ -50,7 +50,7 @@ class Program(NamedTuple):
 class DeltaRule(Learner):
     """Fast weights that a slow layer programs by the delta rule.
 
-    The B examples of a batch are B parallel streams: each has its own F and hears its own feedback only.
+    The B examples of a batch are B parallel streams: each has its own F and receives its own feedback only.
 
     Attributes:
       key_size: of keys and queries.

@@ -50,7 +50,7 @@ class Memory(NamedTuple):
 class FastWeightMemory(Learner):
     """An LSTM with an associative memory, which is written and then read once per example.
 
-    The B examples of a batch are B parallel streams: each has its own state and hears its own feedback only.
+    The B examples of a batch are B parallel streams: each has its own state and receives its own feedback only.
 
     Attributes:
       hidden_size: number of LSTM units.

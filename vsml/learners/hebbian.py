@@ -39,7 +39,7 @@ class FastWeights(NamedTuple):
 class HebbianFastWeights(Learner):
     """One layer with slow weights, and fast ones that follow Hebb's or Oja's rule at a learned rate.
 
-    The B examples of a batch are B parallel streams: each has its own F and hears its own feedback only.
+    The B examples of a batch are B parallel streams: each has its own F and receives its own feedback only.
 
     Attributes:
       rule: how F changes. `hebb` forgets at a constant rate; `oja` as far as the output neuron is active.

@@ -38,7 +38,7 @@ class Recurrence(NamedTuple):
 class MetaRNN(Learner):
     """LSTM on the input and the previous example's feedback, with a linear output.
 
-    The B examples of a batch are B parallel streams: each has its own state and hears its own feedback only.
+    The B examples of a batch are B parallel streams: each has its own state and receives its own feedback only.
 
     Attributes:
       hidden_size: number of LSTM units.
@@ -73,7 +73,7 @@ class MetaRNN(Learner):
         }
 
     def initial_state(self, params: Params, key: Key, spec: TaskSpec) -> Recurrence:
-        """All zeros: the first example has no feedback to hear, and one network has no symmetry to break."""
+        """All zeros: the first example has no feedback to receive, and one network has no symmetry to break."""
         memory = jnp.zeros((spec.batch, self.hidden_size), jnp.float32)
         return Recurrence(memory, memory, no_feedback(spec))
 

@@ -1,4 +1,4 @@
-"""One visit of a layer of sub-RNNs: micro ticks on the messages it hears, then the messages it sends.
+"""One visit of a layer of sub-RNNs: micro ticks on the messages it receives, then the messages it sends.
 
     s_ab  <- f_set(ab)( s_ab, fwd_a, bwd_b )      `micro_ticks` times
     fwd_b  = R_a f_fwd(s_ab),   bwd_a = R_b f_bwd(s_ab)

@@ -53,13 +53,13 @@ class VSML(Learner):
       message_size: M, channels of a message in either direction.
       micro_ticks: state updates per visit of a layer, on the same incoming messages; only the last one's messages
         leave.
-      reduction: how a neuron combines what it hears. The paper sums, its code takes means; `sqrt` (sum / sqrt(n)) keeps
+      reduction: how a neuron combines its messages. The paper sums, its code takes means; `sqrt` (sum / sqrt(n)) keeps
         messages of a size that does not shrink with the layer, which backprop through long lifetimes needs.
       feedback: `delayed`: the error of example t enters together with x_{t+1}. `backward_pass`: after its prediction
         the same x_t passes once more, in reverse layer order, together with the fresh error; in forward passes the
         feedback channels are then silent.
       clear_feedback: whether what hidden neurons send backward ends with the backward pass. If not, it stays in flight,
-        and the layer before hears it once more in the next forward pass. Backprop needs it to end.
+        and the layer before receives it once more in the next forward pass. Backprop needs it to end.
       feed_error: whether bwd_b(K)[0] carries the error dL/dy^_b.
       feed_label: whether bwd_b(K)[1] carries the label or target y_b. The network input does not contain it either way.
       feed_reward: whether bwd_b(K)[2] carries the reward, the same for all outputs.

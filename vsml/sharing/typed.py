@@ -1,4 +1,4 @@
-"""One set of meta-parameters, and a learned embedding of every neuron type that sub-RNNs hear beside the messages.
+"""One set of meta-parameters, and a learned embedding of every neuron type that sub-RNNs receive beside the messages.
 
     s_ab(k) <- f( s_ab(k), [fwd_a(k), t_k], [bwd_b(k), t_k+1] )       V_M = (theta, t_1, ..., t_K+1)
 

@@ -18,7 +18,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Reduce:
-    """A linear reduction of what sub-RNNs send to what neurons hear.
+    """A linear reduction of what sub-RNNs send to what neurons receive.
 
     `over` maps [n, sites] to [n, neurons]; `total` is what it makes of a constant 1, so that a constant c added by
     every sub-RNN becomes total * c: 1 for a mean, the number of senders for a sum; [1, neurons] where it differs.
@@ -35,7 +35,7 @@ class Reduce:
 class Wiring:
     """One layer's sub-RNNs and their connections to its input and output neurons.
 
-    Sub-RNNs may be at work in several places at once, as the kernel of a convolution is. Each such site hears and
+    Sub-RNNs may be at work in several places at once, as the kernel of a convolution is. Each such site receives and
     sends for itself, on top of the one state of its sub-RNN; what the sites make of the state is averaged. Sites are
     numbered place by place: site = place * units + unit. Mostly there is one place, and a site is a sub-RNN.
     """
@@ -56,7 +56,7 @@ class Wiring:
 class Sparsity(ABC):
     """Which sub-RNNs exist between two layers of neurons.
 
-    Example: a chain, in which output b hears inputs b and b + 1.
+    Example: a chain, in which output b receives inputs b and b + 1.
 
     >>> from dataclasses import dataclass
     >>> import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Block-diagonal: neurons are assigned to blocks in their order, and hear only those of their own block.
+"""Block-diagonal: neurons are assigned to blocks in their order, and receive only those of their own block.
 
     s_ab exists  if  floor(a n / A) = floor(b n / B)         a < A inputs, b < B outputs, n blocks
 

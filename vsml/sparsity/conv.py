@@ -1,16 +1,16 @@
-"""A convolution: a kernel of sub-RNNs that is at work in every position of an image at once.
+"""A convolution: a kernel of sub-RNNs that is applied at every position of an image at once.
 
     place p = (i, j):    s_tcd^p <- f( s_tcd, fwd_{c, p stride + t - pad}, bwd_{d, p} ),    s_tcd <- mean_p s_tcd^p
     fwd_{d, p}   =  R_{t, c} f_fwd( s_tcd^p )             t = (row, column) of the kernel, c in and d out channel
     bwd_{c, q}   =  R_{p, t, d: p stride + t - pad = q} f_bwd( s_tcd^p )
 
 Padding is SAME as in XLA and TensorFlow: ceil(H / stride) positions, and zeros around the image, the odd one at its
-end. As in any zero-padded convolution, a tap that lies outside the image hears silence; it sends forward and takes part
-in the mean of the state all the same, but what it sends backward reaches nobody. Every input that a tap lies on hears
+end. As in any zero-padded convolution, a tap outside the image receives zeros; it sends forward and takes part
+in the mean of the state all the same, but what it sends backward reaches no input. Every input under a tap receives
 all of them, and mean and sqrt count just these: fewer at the border, none where a stride beyond the kernel leaves gaps.
 
 Source: Kirsch & Schmidhuber 2021, arXiv 2012.14905, convolutional networks. Kernels and strides of any size, with a
-backward message for every input that is heard, are ours.
+backward message for every input that sends, are additions of this project.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def wire_edges(input_of: np.ndarray, output_of: np.ndarray, inputs: int, outputs
     Args:
       input_of, output_of: int [units], the neurons that each sub-RNN connects.
       inputs, outputs: number of input and output neurons.
-      reduction: how a neuron combines what it hears.
+      reduction: how a neuron combines what it receives.
     """
     spread_forward, sum_backward = _spread_and_sum(input_of, inputs)
     spread_backward, sum_forward = _spread_and_sum(output_of, outputs)

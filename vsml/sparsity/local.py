@@ -1,9 +1,9 @@
-"""A band: every output neuron hears the inputs near its own place.
+"""A band: every output neuron receives the inputs near its own place.
 
     s_ab exists  if  |(a + 1/2) / A - (b + 1/2) / B|  <=  width / min(A, B)         a < A inputs, b < B outputs
 
-Both layers are laid out along the same line. With A = B output b hears inputs b - width .. b + width; where the sizes
-differ, the width counts the neurons of the smaller layer. So every output hears an input, and every input is heard.
+Both layers are laid out along one line. With A = B output b receives inputs b - width .. b + width; where the sizes
+differ, the width counts the neurons of the smaller layer. So every output has an input, and every input an output.
 
 Source: locally connected layers without weight sharing, LeCun 1989, "Generalization and network design strategies".
 """
@@ -25,7 +25,7 @@ class Local(Sparsity):
     """The sub-RNNs of a band around the diagonal; images are taken row by row.
 
     Attributes:
-      width: how far an output hears to either side, in neurons of the smaller layer.
+      width: how far an output reaches to either side, in neurons of the smaller layer.
     """
 
     width: int = 1

@@ -1,4 +1,4 @@
-"""Every output neuron hears the same number of inputs, chosen at random.
+"""Every output neuron receives the same number of inputs, chosen at random.
 
     s_ab exists  if  a is in C_b,   C_b a random subset of the inputs,   |C_b| = max(1, round(density A))
 
@@ -20,10 +20,10 @@ from vsml.sparsity.edges import wire_edges
 
 @dataclass(frozen=True)
 class Random(Sparsity):
-    """A random share of all sub-RNNs; with a small one some inputs may be heard by no output.
+    """A random share of all sub-RNNs; with a small one some inputs may be received by no output.
 
     Attributes:
-      density: share of the inputs that each output hears; 1 input at least.
+      density: share of the inputs that each output receives; 1 input at least.
       seed: of the choice, which hangs on nothing else but the numbers of neurons: layers of the same sizes are wired
         alike unless their seeds differ.
     """

@@ -290,7 +290,7 @@ class TaskDistribution(ABC):
     """What a lifetime's task is drawn from."""
 
     def share_out(self, population: int) -> tuple[Share, ...]:
-        """Who lives on what: everybody on this one."""
+        """Which members of the population live on which distribution: all on this one."""
         return (Share("", self, population),)
 
     @property

@@ -13,7 +13,7 @@ from vsml.tasks.sources.table import read_table
 
 @dataclass(frozen=True)
 class BreastCancer(Source):
-    """The embedded tumours of scikit-learn: 569 rows, 30 features, 2 classes (0 malignant, 1 benign).
+    """The breast cancer data of scikit-learn: 569 rows, 30 features, 2 classes (0 malignant, 1 benign).
 
     Features are standardised; see `table`.
 

@@ -1,4 +1,4 @@
-"""Digits: 1,797 handwritten digits, 8x8, 10 classes, embedded in scikit-learn, so that nothing need be downloaded.
+"""Digits: 1,797 handwritten digits, 8x8, 10 classes, part of scikit-learn, so nothing has to be downloaded.
 
 Pixels count the inked ones among 4x4: 0..16, read as x / 16. Source: Alpaydin and Kaynak, "Optical recognition of
 handwritten digits", UCI machine learning repository, 1998 (its test part).
@@ -23,7 +23,7 @@ _PARTS = {"all": slice(None), "train": slice(None, _HALF), "test": slice(_HALF, 
 
 @dataclass(frozen=True)
 class Digits(Source):
-    """The embedded digits of scikit-learn: 1,797 images, 8x8, 10 classes; `train` and `test` are halves.
+    """The digits of scikit-learn: 1,797 images, 8x8, 10 classes; `train` and `test` are halves.
 
     Attributes:
       split: `all`, `train` (the first 898 images), `test` (the other 899) or a slice of one.

@@ -43,7 +43,7 @@ class PublishedFile:
 
     folder: str  # of the data set, below `$VSML_DATA_DIR`
     name: str
-    md5: str | None  # None: nobody published one, and the format has checksums of its own
+    md5: str | None  # None: none is published, and the format has its own checksums
     mirrors: tuple[str, ...] = ()  # URLs of the folders that hold it, tried in turn
 
     def present(self) -> Path | None:

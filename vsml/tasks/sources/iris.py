@@ -1,4 +1,4 @@
-"""Iris: 150 flowers of 3 species, 4 measures each, embedded in scikit-learn.
+"""Iris: 150 flowers of 3 species, 4 measures each, part of scikit-learn.
 
 Source: Fisher, "The use of multiple measurements in taxonomic problems", Annals of Eugenics 7, 1936.
 """
@@ -13,7 +13,7 @@ from vsml.tasks.sources.table import read_table
 
 @dataclass(frozen=True)
 class Iris(Source):
-    """The embedded irises of scikit-learn: 150 rows, 4 features, 3 classes of 50.
+    """The iris data of scikit-learn: 150 rows, 4 features, 3 classes of 50.
 
     Features are standardised; see `table`.
 

@@ -9,7 +9,7 @@ from vsml.tasks.base import Dataset
 from vsml.tasks.split import WHOLE, Split
 
 PARTS = ("all", "train", "test")
-"""Splits of data that nobody has split: within each class, examples go to `train` and `test` in turn."""
+"""Splits of data that come without a published split: within each class, examples go to `train` and `test` in turn."""
 
 MOST_CLASSES = 10_000
 """In a set of fewer examples, a larger label is a mistake: an identity or a checksum, say."""
@@ -31,7 +31,7 @@ def labelled(
       labels: [n] integers from 0.
       split: the part to keep.
       moments: published mean and standard deviation; by default those of the kept examples.
-      num_classes: by default the largest label + 1, whatever the slice holds.
+      num_classes: by default the largest label + 1 of all the data, not only of the slice.
     """
     _check(origin, images, labels)
     classes = int(labels.max()) + 1 if num_classes is None else num_classes
@@ -46,7 +46,7 @@ def labelled(
 
 
 def halved(origin: str, images: np.ndarray, labels: np.ndarray, split: str) -> Dataset:
-    """As `labelled`, of data that nobody has split: one of `PARTS`, or a slice of one.
+    """As `labelled`, of data without a published split: one of `PARTS`, or a slice of one.
 
     The moments of `test` are those of `train`.
     """

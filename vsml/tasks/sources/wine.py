@@ -1,4 +1,4 @@
-"""Wine: 178 chemical analyses of wines of 3 cultivars, 13 measures each, embedded in scikit-learn.
+"""Wine: 178 chemical analyses of wines of 3 cultivars, 13 measures each, part of scikit-learn.
 
 Source: Forina and others, "PARVUS", 1988; UCI machine learning repository, Aeberhard and Forina, "Wine", 1991.
 """
@@ -13,7 +13,7 @@ from vsml.tasks.sources.table import read_table
 
 @dataclass(frozen=True)
 class Wine(Source):
-    """The embedded wines of scikit-learn: 178 rows, 13 features, 3 classes.
+    """The wine data of scikit-learn: 178 rows, 13 features, 3 classes.
 
     Features are standardised; see `table`.
 
