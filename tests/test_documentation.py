@@ -219,7 +219,7 @@ def run(command: str, dry: bool, trained: Path, capfd: pytest.CaptureFixture[str
         return
     outcome = call(capfd, *words)
     assert outcome.code == 0, f"{command}\n{outcome.err}"
-    if words[0] == "sweep" and "--list" in words:
+    if words[0] == "sweep" and (dry or words[1].startswith("sweeps/")):
         stand_in(words, trained)
 
 
