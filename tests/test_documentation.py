@@ -63,6 +63,7 @@ PLACEHOLDER = re.compile(
 SHOWN = {
     "cumulative           final": "what `make train` prints: test_the_table_looks_like_that",
     "recipe                  str    as given": "keys of summary.json: tests/runs/test_run_directory.py",
+    "step         int   meta-steps that were done": "keys of history.jsonl: tests/runs/test_history.py",
     "data                  str    as in": "keys of summary.json: tests/tasks/test_held_out.py",
     "examples              int    of one lifetime": "keys of summary.json",
 }
