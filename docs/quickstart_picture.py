@@ -2,8 +2,8 @@
 
     python docs/quickstart_picture.py runs/quickstart --out docs/quickstart.svg
 
-Reads `summary.json` and the curves of the evaluations. The background is white, so that the picture can be read on
-light and dark pages.
+Reads `summary.json` and the curves of the evaluations. There is no background, and text is of a grey that can be read on
+white and on black, since a page may be dark where the reader's system is light.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ import argparse
 import sys
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from vsml.analysis.plots import COLOURS, GREY, as_svg, window
-from vsml.analysis.statistics import band, smooth
+from vsml.analysis.plots import COLOURS, as_svg, window
 from vsml.errors import UserError
+from vsml.evaluation.statistics import band, smooth
 from vsml.runs.files import write_whole
 from vsml.runs.results import Run, read_results
 
 LINES = {"correct": "learned algorithm", "best_sgd_correct": "best SGD", "best_adam_correct": "best Adam"}
 TITLES = {"digits_plain": "digits", "digits_projected": "digits, randomly projected"}
 
+INK = "#767676"
+INKED = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
 EVERY = 4
 """Of the points of a curve every fourth is drawn, which keeps the file small."""
 
@@ -45,9 +48,9 @@ def draw(run: Run) -> str:
             x = np.arange(len(mean)) * EVERY + width
             axes.plot(x, mean, color=colour, label=label)
             axes.fill_between(x, mean - interval, mean + interval, color=colour, alpha=0.15, linewidth=0)
-        axes.axhline(evaluation["chance"], color=GREY, linewidth=0.8, linestyle=":", label="chance")
+        axes.axhline(evaluation["chance"], color=INK, linewidth=0.8, linestyle=":", label="chance")
         axes.set(title=title, xlabel="examples seen", ylim=(0, 1), xlim=(0, None))
-        axes.grid(alpha=0.3)
+        axes.grid(color=INK, alpha=0.2)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel(f"accuracy before the label is seen\n(running mean over {width})")
     panels[0].legend(loc="lower right", frameon=False)
@@ -61,7 +64,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="the SVG file")
     args = parser.parse_args()
     try:
-        write_whole(args.out, draw(read_results(args.run_dir).runs[0]).encode())
+        with mpl.rc_context(dict.fromkeys(INKED, INK)):
+            write_whole(args.out, draw(read_results(args.run_dir).runs[0]))
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -47,7 +47,7 @@ NOT_RUN = {
     "make bench": "takes a quarter of an hour; tests/test_benchmarks.py runs its cases",
     "source .venv/bin/activate": "of Python's venv",
     "tensorboard": "a server; tests/training/test_writers.py reads what it would show",
-    "docs/tensorboard_screenshot.py": "needs a browser",
+    "docs/screenshots.py": "needs a browser; a slow test of its own runs it",
     "launch/local.py": "tests/training/test_distributed.py starts it",
     "--distributed": "one of several processes; tests/training/test_distributed.py",
     "--launcher": "needs a cluster; tests/launch/test_launchers.py",
@@ -57,12 +57,13 @@ NOT_RUN = {
 }
 """A part of a command, and why it is not run here."""
 PLACEHOLDER = re.compile(
-    r"\.\.\.|\b(RUN_DIR|DIR|FILE|RECIPE|OTHER|N|I)\b|^vsml (train|eval|sweep|report|compare|export|matrix)$"
+    r"\.\.\.|\b(RUN_DIR|DIR|FILE|RECIPE|OTHER|VERB|N|I)\b|^vsml (train|eval|sweep|report|compare|export|matrix)$"
 )
 """In a sentence: the form of a command, or its name alone."""
 SHOWN = {
     "cumulative           final": "what `make train` prints: test_the_table_looks_like_that",
     "recipe                  str    as given": "keys of summary.json: tests/runs/test_run_directory.py",
+    "step 310/700": "the line of a run: tests/training/test_display.py",
     "step         int   meta-steps that were done": "keys of history.jsonl: tests/runs/test_history.py",
     "data                  str    as in": "keys of summary.json: tests/tasks/test_held_out.py",
     "examples              int    of one lifetime": "keys of summary.json",
@@ -76,7 +77,9 @@ from vsml.cells import LSTM
 class MyCell(LSTM):
     pass
 """
-COMMAND = re.compile(r"(\w+=\S+ )?(\.venv/bin/)?(vsml|make|python|pip|tensorboard|launch/\S+|source|git)( |$)")
+COMMAND = re.compile(
+    r"(\w+=\S+ |eval \"\$\()?(\.venv/bin/)?(vsml|make|python|pip|tensorboard|launch/\S+|source|git)( |$)"
+)
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ def commands(page: str) -> Iterator[str]:
         if Block(page, match["block"]).kind == "commands":
             for line in match["block"].splitlines():
                 if line.strip():
-                    yield re.sub(r"\s+#.*$", "", line)
+                    yield re.sub(r"\s+#.*$|^eval \"\$\(|\)\"|\| source", "", line).strip()
 
 
 @pytest.fixture(scope="module")
