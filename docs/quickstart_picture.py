@@ -2,8 +2,8 @@
 
     python docs/quickstart_picture.py runs/quickstart --out docs/quickstart.svg
 
-Reads `summary.json` and the curves of the evaluations. There is no background, and text is of a grey that can be read on
-white and on black, since a page may be dark where the reader's system is light.
+Reads `summary.json` and the curves of the evaluations. There is no background, and text is of a grey that can be read
+on white and on black, since a page may be dark where the reader's system is light.
 """
 
 from __future__ import annotations
