@@ -23,10 +23,10 @@ from vsml.config import load
 from vsml.evaluation import Online
 from vsml.learners import VSML, GradientDescent, Learner, MetaRNN
 from vsml.objectives import OnlineMean
+from vsml.runs.results import Run
 from vsml.runs.saved import newest_step
 from vsml.tasks import TaskDistribution
 from vsml.training.lifetimes import TaskLifetimes
-from vsml.training.writers import read_metrics
 
 PAGE = Path(__file__).parents[1] / "docs" / "your_own_parts.md"
 LINES = 60
@@ -95,7 +95,7 @@ def test_an_evaluator_works_from_training_to_report(files: Path, capfd: pytest.C
     found = summary(run)["evaluations"]["speed"]
     assert list(found["scores"]) == ["fall", "steps_to_halve"]
     assert 0 <= found["steps_to_halve"]["mean"] <= 10
-    assert [entry["step"] for entry in read_metrics(run / "evaluations.jsonl")] == [2]
+    assert [entry["step"] for entry in Run(run, run.name).interim] == [2]
 
     shown = events(run)
     scalars = {tag for tag in shown.Tags()["scalars"] if "speed" in tag}

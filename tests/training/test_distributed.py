@@ -21,10 +21,10 @@ from runs import TINY, Outcome, call, final_state, finish, metrics, start, summa
 
 from vsml import config as configs
 from vsml.errors import UserError
+from vsml.runs.results import Run
 from vsml.training import distributed
 from vsml.training.distributed import Cluster
 from vsml.training.meta_step import init_state
-from vsml.training.writers import read_metrics
 
 ROOT = Path(__file__).parents[2]
 SGD = ("OPTIMIZER=@optax.sgd()", "optax.sgd.learning_rate=2.0")  # Adam would hide a gradient of another size
@@ -112,7 +112,7 @@ def test_two_processes_give_the_numbers_of_two_devices_and_one_goes_on_from_thei
     assert outcome.out.count("digits_plain: 4 lifetimes") == 1
     assert_close(run, alone)
     assert_same_evaluation(run, alone)
-    assert [entry["step"] for entry in read_metrics(run / "evaluations.jsonl")] == [7, 14]
+    assert [entry["step"] for entry in Run(run, run.name).interim] == [7, 14]
 
     shutil.rmtree(run / "checkpoints" / "20")
     train(run, *SGD, *STEPS, ONE_EVALUATOR, "--devices", "2")

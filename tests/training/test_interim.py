@@ -14,8 +14,9 @@ from runs import ES, TINY, assert_same_run, call, events, metrics, summary, trai
 
 from vsml.analysis.report import report
 from vsml.evaluation import OnlineAccuracy
+from vsml.runs.results import Run
 from vsml.training.interim import InterimEvaluations
-from vsml.training.writers import TensorBoard, read_metrics
+from vsml.training.writers import TensorBoard
 
 pytestmark = pytest.mark.usefixtures("compiled")
 
@@ -25,7 +26,7 @@ EVERY = "train.evaluate_every=2"
 
 
 def interim(run: Path) -> list[dict[str, Any]]:
-    return read_metrics(run / "evaluations.jsonl")
+    return Run(run, run.name).interim
 
 
 @pytest.fixture(scope="module")
