@@ -34,6 +34,7 @@ from runs import (
 )
 
 from vsml import cli
+from vsml.runs.saved import newest_step
 
 pytestmark = pytest.mark.usefixtures("compiled")
 
@@ -270,8 +271,6 @@ class Finder:
             os.kill(os.getpid(), signal.SIGINT)
 
 sys.meta_path.insert(0, Finder())
-from vsml.runs.saved import newest_step
-from vsml.runs.saved import newest_step
 from vsml.__main__ import main
 sys.argv = ['vsml', 'parts', 'cells']
 sys.exit(main())
