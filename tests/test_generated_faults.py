@@ -327,7 +327,7 @@ def verbs_on(root: Path, sweep: bool, slow: bool) -> list[tuple[str | Path, ...]
     return reading + more if slow else reading
 
 
-@generated(12, 100, damage=damages(), verb=st.integers(0, 1000), sweep=st.booleans())
+@generated(6, 100, damage=damages(), verb=st.integers(0, 1000), sweep=st.booleans())
 def test_run_directories(
     damage, verb: int, sweep: bool, here: Path, capfd: pytest.CaptureFixture[str], request
 ) -> None:

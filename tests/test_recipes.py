@@ -104,7 +104,11 @@ def small(recipe: str) -> list[str]:
     bound = {binding.name: binding for binding in config.bindings}
     parts = {node.part.name for node in config.nodes}
     overrides = [f"{k}={v}" for k, v in SMALL.items() if "." not in k or k.rpartition(".")[0] in parts]
-    lengths = [name for name in bound if name.endswith("tasks.Classification.length") and "/" in name]
+    lengths = [
+        name
+        for name in bound
+        if name == "TEST_LENGTH" or ("/" in name and name.endswith(("Classification.length", "HeldOut.length")))
+    ]
     return [*overrides, *(f"{name}=10" for name in lengths)]
 
 
