@@ -46,6 +46,7 @@ NOT_RUN = {
     "make lint": "the check beside the tests",
     "make bench": "takes a quarter of an hour; tests/test_benchmarks.py runs its cases",
     "source .venv/bin/activate": "of Python's venv",
+    'eval "$(vsml completion': "of a shell; tests/cli/test_completion.py",
     "tensorboard": "a server; tests/training/test_writers.py reads what it would show",
     "docs/screenshots.py": "needs a browser; a slow test of its own runs it",
     "launch/local.py": "tests/training/test_distributed.py starts it",
