@@ -31,7 +31,7 @@ from tensorboard import program
 
 from vsml.analysis.report import report
 from vsml.errors import UserError
-from vsml.runs.names import SWEEP
+from vsml.runs.names import EVALUATIONS, SWEEP
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WINDOW = (1500, 1300)  # pixels
@@ -250,7 +250,8 @@ def main() -> int:
             url = serve(Path(log_dir))
             # The server reads the event files in the background: only the first question has to wait for that.
             wait_until(lambda: all(has_data(url, tab) for tab in tabs), min(args.timeout, 15.0))
-            if not (args.run_dir / SWEEP).exists() and len(found := runs(url)) != 1:
+            found = [run for run in runs(url) if f"/{EVALUATIONS}/" not in run]  # those are of `vsml eval`
+            if not (args.run_dir / SWEEP).exists() and len(found) != 1:
                 raise ScreenshotError(f"TensorBoard lists the runs {', '.join(found)} for one run: see its event files")
             for tab in tabs:
                 if not has_data(url, tab):
