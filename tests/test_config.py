@@ -377,7 +377,17 @@ MISTAKES = {
     "a float beyond 32 bits": (
         "optax.sgd.momentum = -1e300",
         (),
-        "toy.gin:17: optax.sgd.momentum is -1e+300: give a number of 32 bits, of a size from 1.2e-38 to 3.4e+38, or 0",
+        "toy.gin:17: optax.sgd.momentum is -1e+300: give a number below 1, and 0 at least",
+    ),
+    "a learning rate that is not finite": (
+        "",
+        ("optax.sgd.learning_rate=1e400",),
+        "command line: optax.sgd.learning_rate is inf: give a number that is finite, and 0 at least",
+    ),
+    "a negative learning rate": (
+        "",
+        ("optax.sgd.learning_rate=-0.1",),
+        "command line: optax.sgd.learning_rate is -0.1: give a number that is finite, and 0 at least",
     ),
     "a float that is 0 in 32 bits": (
         "",

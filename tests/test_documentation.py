@@ -146,7 +146,8 @@ def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     for name in ("quickstart", "wide"):
         shutil.copytree(trained, tmp_path / "runs" / name)
     rows = np.random.default_rng(0).normal(size=(160, 3)).round(3)
-    (tmp_path / "mine.csv").write_text("".join(f"{a},{b},{c},{i % 2}\n" for i, (a, b, c) in enumerate(rows)))
+    lines = [f"{a},{b},{c},{i % 2}" for i, (a, b, c) in enumerate(rows)]
+    (tmp_path / "mine.csv").write_text("\n".join(["a,b,c,kind", *lines]))
     for name in ("docs", "launch"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)

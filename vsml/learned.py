@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from vsml.config import Config
+from vsml.cost import count
 from vsml.errors import UserError
 from vsml.experiment import Experiment
 from vsml.hardware import products_in
@@ -65,7 +66,7 @@ def load(source: str | Path) -> LearnedAlgorithm:
     return LearnedAlgorithm(experiment.learner, found.fill(wanted), config, experiment, specs, about)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LearnedAlgorithm:
     """A learner with the meta-parameters that were found for it, which nothing here changes.
 
@@ -86,6 +87,10 @@ class LearnedAlgorithm:
     experiment: Experiment
     specs: tuple[TaskSpec, ...]
     about: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        name = f"learners.{type(self.learner).__name__}"
+        return f"<{name} of {self.about['recipe']} after {self.step} meta-steps, |V_M| = {count(self.params):,}>"
 
     @property
     def step(self) -> int:
@@ -111,6 +116,8 @@ class LearnedAlgorithm:
         if x.ndim < 2 or y.shape != x.shape[:1]:
             raise UserError(f"x is of shape {x.shape}, y of {y.shape}: give x as [T, inputs] and y as [T] labels")
         labels = _labels(y, outputs)
+        if outputs is None and len(labels) and not labels.any():
+            raise UserError("all labels are 0, so there is nothing to tell apart: give outputs, the number of classes")
         spec = self._spec(x.shape[1:], int(labels.max(initial=0)) + 1 if outputs is None else outputs, len(x))
         _check_told(spec, "error", "target")
         with self._precision:

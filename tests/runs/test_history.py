@@ -86,7 +86,12 @@ def test_what_is_trained_again_from_an_earlier_checkpoint_counts_from_there(tmp_
             60,
             "the schedule of 60 meta-steps (transforms[1].learning_rate.decay_steps) had ended",
         ),
-        ("STEPS=60", "STEPS=70", 30, "was at 30; from here on it is that of 70, so 70 in one go would give other numb"),
+        (
+            "STEPS=60",
+            "STEPS=70",
+            30,
+            "was at 30 and is now one of 70: a run of 70 meta-steps from the start would",
+        ),
         ("STEPS=60", "STEPS=70", 60, "to restart it, begin another run with train.start_from and STEPS=10"),
         ("STEPS=60", "STEPS=60", 60, ""),
     ],
@@ -140,8 +145,8 @@ def test_compare_and_report_tell_an_extended_run_from_a_fresh_one(extended: Path
     lines = call(capfd, "compare", extended, fresh).out.splitlines()
     assert lines[0] == "config: no difference"
     assert f"  after 6 meta-steps {DECAY}: 6 -> 7" in lines
-    assert any("a run of its config in one go gives other numbers" in line for line in lines)
-    assert not any("in one go" in line for line in call(capfd, "compare", fresh, fresh).out.splitlines())
+    assert any("a run of its config from the start gives other numbers" in line for line in lines)
+    assert not any("from the start" in line for line in call(capfd, "compare", fresh, fresh).out.splitlines())
     assert call(capfd, "report", extended).code == 0
     text = (extended / "report" / "report.md").read_text().replace("\\", "")
     assert "## History" in text

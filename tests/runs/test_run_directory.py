@@ -87,6 +87,7 @@ def test_the_summary_keeps_its_contract(run: Path):
             "examples",
             "data",
             "different_examples",
+            "fingerprint",
             "relation",
             "lifetimes",
             "cumulative_accuracy",

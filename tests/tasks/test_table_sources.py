@@ -67,9 +67,9 @@ def test_a_csv_file_by_hand(write):
 
 
 def test_the_test_half_of_a_csv_file(write):
-    dataset = write(CSV, label="kind", split="test").load()
-    np.testing.assert_allclose(dataset.x, [[3, 0]])
-    assert (dataset.y.tolist(), dataset.num_classes) == ([1], 2)
+    dataset = write(CSV + "9,a,10\n", label="kind", split="test").load()
+    np.testing.assert_allclose(dataset.x, [[3, 0], [7, 0]])
+    assert (dataset.y.tolist(), dataset.num_classes) == ([1, 0], 2)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,17 @@ def test_labels_become_classes(write, text, fields, labels):
         ("x,x\n1,2\n", {"label": "x"}, "has more than one column 'x'"),
         ("x,y\n1,2\n", {"label": 2}, "has 2 columns: .* cannot be 2"),
         ("1,2\n", {"label": "y", "header": False}, "has no header"),
-        ("x,y\n1,2\n", {"split": "test"}, "split 'test' is empty"),
+        (
+            "x,y\n1,2\n",
+            {"split": "test"},
+            "class 0 .* has one example, so that nothing of it can be held out",
+        ),
+        ("x,y\n1,2\n3,2\n4,7\n", {"split": "train"}, "class 1 .* has one example"),
+        (
+            "1,2\n3,2\n",
+            {},
+            "line 1: the first line should name the columns, but holds numbers alone: add",
+        ),
         ("x,y\n1,2\n", {"split": "valid"}, "use one of all, train, test"),
         (b"x,y\n\xff,2\n", {}, "is not a CSV file in UTF-8"),
         ('x,y\n"1,2\n', {}, "is not a CSV file in UTF-8"),

@@ -256,6 +256,21 @@ def test_a_run_with_tests_of_its_own_is_evaluated_on_other_data_as_well(run: Pat
     assert set(summary(tmp_path / "out")["evaluations"]) == {"wine_projected", "wine_plain"}
 
 
+def test_an_evaluation_is_not_replaced_by_one_on_other_data(run: Path, capfd, tmp_path: Path):
+    """Nor by one on the same file, rewritten."""
+    path = wines(tmp_path)
+    first = ("eval", run, "tasks/csv.gin", path, PLAIN_ONLY)
+    assert call(capfd, *first).code == 0
+    (label,) = (run / "evaluations").glob("*/summary.json")
+    before = label.read_bytes()
+    wines(tmp_path, rows=30)
+    _load_once.cache_clear()
+    message = one_line(call(capfd, *first))
+    assert "the data of my_wines_plain are not those of the evaluation that is there" in message
+    assert label.read_bytes() == before
+    assert call(capfd, *first, "--out", tmp_path / "out").code == 0
+
+
 def test_repeated_examples_are_told(run: Path, capfd, tmp_path: Path):
     longer = (f"{PLAIN}=45", PLAIN_ONLY, "evaluators.OnlineAccuracy.baselines=None", "--out", tmp_path / "out")
     outcome = call(capfd, "eval", run, "tasks/csv.gin", wines(tmp_path), *longer)

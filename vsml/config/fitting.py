@@ -17,6 +17,10 @@ import numpy as np
 from vsml.config.catalogue import Catalogue, Node, Part, suggest
 
 _SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+_RATES = ("learning_rate", "init_value", "peak_value", "end_value", "boundaries_and_scales", "decay_rate", "alpha")
+_OF_OPTAX = {**dict.fromkeys(_RATES, (0.0, math.inf)), **dict.fromkeys(("b1", "b2", "decay", "momentum"), (0.0, 1.0))}
+"""Fields of optax that it does not check itself: their least value, and what they stay below."""
+_OF_ARRAYS = ("Array", "ndarray", "bool", "number", "int", "float", "complex")
 UNKNOWN = object()
 """A value that is not known yet, or whose absence is a complaint of its own: it fits everywhere."""
 
@@ -59,6 +63,11 @@ def out_of_range(value: object, part: Part, field: str) -> str:
         bits = 63 if field.endswith("seed") else 31
         if not -(2**bits) <= value < 2**bits:
             return f"{name} is {show(value)}: give a whole number of {bits + 1} bits, {2**bits - 1:,} at most"
+    if part.name.startswith("optax.") and isinstance(value, int | float) and field in _OF_OPTAX:
+        least, most = _OF_OPTAX[field]
+        if not (least <= value < most):
+            bound = "a number that is finite" if most == math.inf else f"a number below {most:g}"
+            return f"{name} is {value}: give {bound}, and {least:g} at least"
     infinite_in_optax = value in (math.inf, -math.inf) and part.name.startswith("optax.")  # as a bound: none
     if isinstance(value, float) and not (value == 0 or infinite_in_optax or _SMALLEST <= abs(value) <= _LARGEST):
         return f"{name} is {value}: give a number of 32 bits, of a size from {_SMALLEST:.1e} to {_LARGEST:.1e}, or 0"
@@ -95,7 +104,10 @@ def describe(hint: Any) -> str:
     if hint is None or hint is types.NoneType:
         return "None"
     if origin in (typing.Union, types.UnionType):
-        return _one_of(list(dict.fromkeys(describe(choice) for choice in arguments)))
+        names = list(dict.fromkeys(describe(choice) for choice in arguments))
+        if "ndarray" in names:  # of optax: whatever can be an array
+            names = ["number", *(name for name in names if name.rpartition(".")[2] not in _OF_ARRAYS)]
+        return _one_of(names)
     if origin is Literal:
         return _one_of([repr(choice) for choice in arguments])
     if origin is tuple and len(arguments) == 2 and arguments[1] is ...:

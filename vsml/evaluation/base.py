@@ -20,7 +20,7 @@ from vsml.metrics import LOSS, title
 from vsml.tasks.base import TaskDistribution
 from vsml.types import Params
 
-RESERVED = ("lifetimes", "headline", "scores", "curves", "note", "baselines", "label")
+RESERVED = ("lifetimes", "headline", "scores", "curves", "note", "baselines", "label", "fingerprint")
 """Keys of an evaluation in `summary.json` that are no score and no fact."""
 
 LEARNED = "learned algorithm"

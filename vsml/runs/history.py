@@ -4,7 +4,7 @@
      "environment": {...}}
 
 What `config.gin` says holds from the last change on. Where a schedule was exchanged on the way (`schedule`), a run of
-`config.gin` in one go gives other numbers; `swaps` tells such runs from the others.
+`config.gin` from the start gives other numbers; `swaps` tells such runs from the others.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vsml.runs.meta_parameters import MetaParameters
 from vsml.runs.results import Run
 
 Entry = Mapping[str, Any]
-EXCHANGED = "a schedule was exchanged on the way: a run of its config in one go gives other numbers"
+EXCHANGED = "a schedule was changed on the way: a run of its config from the start gives other numbers"
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def about_schedule(saved: Mapping[str, Any], config: Config, start: int) -> str:
         ended = "has ended" if start >= lengths[0] else f"ends after {lengths[0]} meta-steps"
         return f"the schedule ({keys} = {lengths[0]}) {ended}, and its last value holds for what follows; {restart}"
     return (
-        f"the schedule of {lengths[0]} meta-steps ({keys}) {where}; from here on it is that of {lengths[1]}, so "
-        f"{lengths[1]} in one go would give other numbers; {restart}"
+        f"the schedule of {lengths[0]} meta-steps ({keys}) {where} and is now one of {lengths[1]}: a run of "
+        f"{lengths[1]} meta-steps from the start would give other numbers; {restart}"
     )
 
 
@@ -104,7 +104,7 @@ def _lasting(entry: Entry) -> Any:
 
 
 def swaps(entries: Sequence[Entry]) -> list[str]:
-    """Where schedules were exchanged on the way, a line each: such a run is not what its config gives in one go."""
+    """Where schedules were changed on the way, a line each: a run of the config from the start gives other numbers."""
     return [
         f"after {entry['step']} meta-steps {change['key']}: {change['old']!r} -> {change['new']!r}"
         for entry in entries

@@ -16,7 +16,7 @@ from vsml.runs import names, shapes
 from vsml.runs.files import DAMAGE
 
 SEED = "SEED"
-Status = Literal["finished", "failed", "unfinished", "not started"]
+Status = Literal["finished", "failed", "unfinished", "not started", "other settings"]
 
 
 @dataclass(frozen=True)

@@ -191,7 +191,10 @@ class Source(ABC):
         try:
             return replace(self, split=str(Split.parse(split).held_out()))  # pyright: ignore[reportArgumentType, reportCallIssue]
         except UserError as error:
-            raise UserError(f"sources.{type(self).__name__}: {error}") from None
+            raise UserError(
+                f"sources.{type(self).__name__}: {error}; to evaluate on all of what meta-training has not used, set "
+                "tasks.HeldOut.part=as_given, in the scope of the evaluator (plain/ and projected/)"
+            ) from None
 
     def is_held_out_by(self, other: Source) -> bool:
         """Whether this is what is kept apart when meta-training uses the other one."""

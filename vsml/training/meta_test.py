@@ -20,16 +20,17 @@ from vsml import config as configs
 from vsml.config import Config
 from vsml.cost import count
 from vsml.errors import UserError
-from vsml.evaluation.base import Evaluation
+from vsml.evaluation.base import Evaluation, Evaluator
 from vsml.evaluation.data import facts_of_data, notes_on_repeats
 from vsml.evaluation.telling import evaluating, listening
 from vsml.experiment import Experiment
 from vsml.hardware import products_in
 from vsml.runs import names, sources
 from vsml.runs.directory import RunDirectory, peak_memory
+from vsml.runs.history import fingerprints
 from vsml.runs.labels import label, place
 from vsml.runs.meta_parameters import MetaParameters
-from vsml.runs.results import read_metrics
+from vsml.runs.results import Run, read_metrics
 from vsml.runs.saved import Which
 from vsml.tasks.base import TaskDistribution
 from vsml.tasks.held_out import HeldOut
@@ -89,6 +90,8 @@ def meta_test(
     run.create()
     if run.path != source.absolute():
         run.write_config(config)
+    prints = _fingerprints(experiment.evaluators)
+    _refuse_other_data(run, prints)
     for note in notes_on_repeats((), experiment.evaluators):
         say(note)
     head = summary_head(config, experiment, len(jax.devices()), saved.about["step"], saved.about)
@@ -135,6 +138,7 @@ def finish(
     """
     trained = [share.tasks for share in experiment.shares] if trained is None else trained
     evaluations: list[Evaluation] = []
+    prints = _fingerprints(experiment.evaluators)
     with products_in(experiment.precision), listening(tell_evaluation), closing(display):
         for evaluator in experiment.evaluators:
             started = time.monotonic()
@@ -152,7 +156,11 @@ def finish(
     summary = {
         **head,
         "peak_memory_bytes": peak_memory(),
-        "evaluations": {evaluation.name: evaluation.summary for evaluation in evaluations},
+        "evaluations": {
+            evaluation.name: {**evaluation.summary, **({"fingerprint": digest} if digest else {})}
+            for evaluation in evaluations
+            for digest in (prints.get(evaluation.name),)
+        },
     }
     _tell_tensorboard(run, config, head["meta_steps"], evaluations)
     run.write_json(names.SUMMARY, summary)
@@ -218,6 +226,23 @@ def _evaluated(config: Config) -> Any:
     """What the numbers of a meta-test depend on, beside V_M."""
     described = config.json["train"]
     return config.build().evaluators, described["learner"], described["precision"]
+
+
+def _fingerprints(evaluators: Sequence[Evaluator]) -> dict[str, str]:
+    """A digest of the arrays that an evaluator's tasks are drawn from, by its name."""
+    tasks = {each.name: own for each in evaluators if isinstance(own := getattr(each, "tasks", None), TaskDistribution)}
+    return fingerprints(list(tasks), [each.load() for each in tasks.values()])
+
+
+def _refuse_other_data(run: RunDirectory, prints: Mapping[str, str]) -> None:
+    """Raises `UserError` where an evaluation that is there would be replaced by one on other data."""
+    there = (Run(run.path, run.path.name).summary or {"evaluations": {}})["evaluations"]
+    for name, digest in prints.items():
+        if there.get(name, {}).get("fingerprint", digest) != digest:
+            raise UserError(
+                f"{run.path}: the data of {name} are not those of the evaluation that is there (they were rewritten, "
+                "or others are found first): restore them, or keep both with --out"
+            )
 
 
 def _fitting(experiment: Experiment, saved: MetaParameters, source: Path) -> Params:

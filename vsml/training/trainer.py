@@ -17,7 +17,7 @@ from vsml.experiment import Experiment
 from vsml.hardware import products_in
 from vsml.runs.checkpoints import Checkpoints
 from vsml.runs.directory import RunDirectory, differences
-from vsml.runs.history import Change, about_schedule, changes, fingerprints, note, swaps
+from vsml.runs.history import EXCHANGED, Change, about_schedule, changes, fingerprints, note, swaps
 from vsml.runs.lock import RunLock
 from vsml.runs.results import Run
 from vsml.runs.saved import newest_step, read_meta
@@ -70,7 +70,8 @@ def train(config: Config, directory: Path, num_devices: int | None = None) -> di
         if is_main():
             run.summary_json.unlink(missing_ok=True)  # of an end that is none any more
             note(run, start, changed, data, parallel.num_devices)
-            run.write_config(config, swaps(Run(run.path, run.path.name).history))
+            changed_on_the_way = swaps(Run(run.path, run.path.name).history)
+            run.write_config(config, [EXCHANGED, *changed_on_the_way] if changed_on_the_way else [])
         with closing(Checkpoints(run.checkpoints)) as checkpoints, all_or_none(), products_in(experiment.precision):
             params, meta = _meta_train(experiment, parallel, run, lock, checkpoints, start, origin, data, config)
         head = summary_head(config, experiment, parallel.num_devices, experiment.steps, meta)

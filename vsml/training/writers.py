@@ -142,8 +142,10 @@ class TensorBoard:
             self._file.add(step, image(tag, lines, heading, Measure(title(metric))))
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
             name = jax.tree_util.keystr(path, simple=True, separator="/")
-            values = np.clip(np.asarray(leaf, np.float64), HISTOGRAM_BINS[0], HISTOGRAM_BINS[-1])
-            self._file.add(step, summaries.histogram(f"{PARAMETERS}/{name}", values, HISTOGRAM_BINS))
+            values = np.asarray(leaf, np.float64)
+            values = np.clip(values[np.isfinite(values)], HISTOGRAM_BINS[0], HISTOGRAM_BINS[-1])
+            if values.size:
+                self._file.add(step, summaries.histogram(f"{PARAMETERS}/{name}", values, HISTOGRAM_BINS))
 
     def scores(self, step: int, evaluation: Evaluation) -> None:
         """Writes the mean scores of one evaluator, and its rivals' in a group of their own."""

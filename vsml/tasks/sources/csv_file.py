@@ -53,6 +53,11 @@ class CsvFile(Source):
         lines = _lines(path, self.delimiter)
         if not lines:
             raise UserError(f"{path} is empty: give a CSV file")
+        if self.header and all(_as_number(cell) is not None for cell in lines[0][1]):
+            raise UserError(
+                f"{path} line {lines[0][0]}: the first line should name the columns, but holds numbers alone: add "
+                "names, or set sources.CsvFile.header=False to read it as an example"
+            )
         names = lines[0][1] if self.header else [str(i) for i in range(len(lines[0][1]))]
         rows = lines[1:] if self.header else lines
         if not rows or len(names) < 2:

@@ -54,11 +54,20 @@ def halved(origin: str, images: np.ndarray, labels: np.ndarray, split: str) -> D
     _check(origin, images, labels)
     if part.name == WHOLE:
         return labelled(origin, images, labels, part)
+    check_halves(origin, labels, part)
     train, kept = in_part(labels, "train"), in_part(labels, part.name)
-    if not kept.any():
-        raise UserError(f"{origin}: split {split!r} is empty, since no class has a second example; use all or train")
     classes, moments = int(labels.max()) + 1, measured(images[train])
     return labelled(origin, images[kept], labels[kept], part, moments, classes)
+
+
+def check_halves(origin: str, labels: np.ndarray, split: Split) -> None:
+    """Raises `UserError` where a half is asked for, and one of the two lacks a class of the other."""
+    labels, examples = np.unique(labels, return_counts=True)
+    if split.name != WHOLE and examples.min() == 1:
+        raise UserError(
+            f"{origin}: class {labels[examples.argmin()]} (counted from 0) has one example, so that nothing of it can "
+            "be held out: is it a mistake? Give it a second one, or use the split all"
+        )
 
 
 def in_part(labels: np.ndarray, name: str) -> np.ndarray:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vsml.errors import UserError
 from vsml.tasks.base import Dataset
-from vsml.tasks.sources.labelled import PARTS, check_range, in_part, labelled
+from vsml.tasks.sources.labelled import PARTS, check_halves, check_range, in_part, labelled
 from vsml.tasks.split import Split
 
 
@@ -26,11 +25,10 @@ def read_table(origin: str, features: np.ndarray, labels: np.ndarray, split: str
     """
     part = Split.parse(split, PARTS)
     check_range(origin, "a feature is", features)
+    check_halves(origin, labels, part)
     train = in_part(labels, "train")
     mean, std = features[train].mean(axis=0), features[train].std(axis=0)
     x = (features - mean) / np.where(std > 0.0, std, 1.0)
     kept = in_part(labels, part.name)
-    if not kept.any():
-        raise UserError(f"{origin}: split {split!r} is empty, since no class has a second row; use all or train")
     num_classes = int(labels.max()) + 1
     return labelled(origin, x[kept], labels[kept], part, moments=(0.0, 1.0), num_classes=num_classes)
