@@ -214,7 +214,7 @@ def column(message: Vector, embedding: Vector) -> Vector:
 
 
 def reduce(learner: Any, messages: list[Vector]) -> Vector:
-    """What a neuron hears: silence, if nobody sends to it."""
+    """What a neuron receives: zeros, if none sends to it."""
     total = np.zeros(learner.message_size, np.float32)
     for message in messages:
         total = total + message

@@ -1,6 +1,6 @@
 """Metrics by name: scalars are 0-d, curves (over the steps of a lifetime) are 1-d. Only `loss` is always there.
 
-Which others there are is up to the objective and the task. Whoever shows metrics iterates over what is there. In a
+Which others there are is up to the objective and the task. Code that shows metrics iterates over what is there. In a
 mixture `metric/DISTRIBUTION` is the metric on one of its distributions.
 """
 

@@ -76,14 +76,14 @@ def test_a_living_process_of_this_machine_is_respected_whatever_its_signs(
     held.acquire()
     held.close()
     gone = f"{tmp_path}: took over the lock of process {sleeper.pid} on here (since 2026-01-01 00:00:00 +0000), "
-    assert said == [gone + "which has gone"]
+    assert said == [gone + "which has ended"]
 
 
 def test_a_process_that_got_the_same_number_later_is_another_one(tmp_path: Path, said: list[str]):
     held_by(tmp_path, started="1")
     refuse = lock.refuse_where_occupied
     refuse(tmp_path, said.append)
-    assert "which has gone" in said[0]
+    assert "which has ended" in said[0]
     assert not (tmp_path / ".lock").exists()
 
 
@@ -92,7 +92,7 @@ def test_half_a_lock_is_stale_once_it_is_old(tmp_path: Path, said: list[str], co
     (tmp_path / ".lock").write_text(content)
     os.utime(tmp_path / ".lock", (0, 0))
     lock.refuse_where_occupied(tmp_path, said.append)
-    assert "process ? on an unknown host, which has gone" in said[0]
+    assert "process ? on an unknown host, which has ended" in said[0]
 
 
 def test_an_old_lock_of_another_machine_is_taken_over_at_once(tmp_path: Path, said: list[str]):

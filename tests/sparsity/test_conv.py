@@ -74,7 +74,7 @@ def test_equals_loops_over_positions_and_taps(kernel, stride):
     expected = (forward, backward, to_behind / heard_by[None, :, None], to_before / np.maximum(count, 1)[..., None])
     for array, loops in zip(outcome, expected, strict=True):
         np.testing.assert_allclose(array, loops.reshape(2, -1), rtol=1e-5, atol=1e-6)
-    assert np.any(count == 0) == (stride > kernel)  # gaps are heard by nobody; everything else is
+    assert np.any(count == 0) == (stride > kernel)  # nothing receives from gaps; from everything else something does
     np.testing.assert_array_equal(wiring.input_of, np.repeat(np.arange(kernel**2 * CHANNELS), SENT))
     np.testing.assert_array_equal(wiring.output_of, np.tile(np.arange(SENT), kernel**2 * CHANNELS))
 

@@ -11,7 +11,7 @@ from vsml.errors import UserError
 from vsml.sparsity import Block, Dense, Local, Random, Wiring
 from vsml.sparsity.edges import wire_edges
 
-# 3 neurons before, 4 behind: neuron 1 before is heard by three, neuron 0 behind hears two, neuron 2 behind nobody.
+# 3 inputs, 4 outputs: three outputs receive from input 1, output 0 receives from two, output 2 from none.
 BEFORE, BEHIND = np.array([1, 0, 1, 2, 1]), np.array([0, 0, 1, 3, 3])
 SENT = jnp.array([[1.0, 2.0, 3.0, 4.0, 5.0]])
 

@@ -1,4 +1,4 @@
-"""Sweeps on this machine: what is run, skipped, fails, and how it stops; most of it with points made of paper."""
+"""Sweeps on this machine: what is run, skipped, fails, and how it stops; most points here run a small script."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ point = json.loads((directory / "sweep.json").read_text())["points"][index]
 run = directory / point["name"]
 with (directory / "started").open("a") as file:
     file.write(f"{index} {sorted(os.sched_getaffinity(0))}\\n")
-print("vsml: a point made of paper", file=sys.stderr)
+print("vsml: a stand-in for a point", file=sys.stderr)
 if (run / "fail").exists():
     (run / "fail").unlink()
     sys.exit("vsml: it was asked to fail")
@@ -101,7 +101,7 @@ def test_a_failed_point_does_not_stop_the_others_and_runs_again(paper, capfd):
     assert started(directory) == [0, 1, 2, 3]
     said = capfd.readouterr().err
     assert f"failed: {sweep.points[0].name}: it was asked to fail ({failing / 'output.log'})" in said
-    assert f"failed: {sweep.points[2].name}: ended by SIGKILL, perhaps for want of memory" in said
+    assert f"failed: {sweep.points[2].name}: ended by SIGKILL, perhaps because memory ran out" in said
     assert status(sweep.points[0], directory) == ("failed", "it was asked to fail")
     (crashing / "crash").unlink()
     run_all(sweep, directory, 2)
@@ -279,7 +279,7 @@ def test_real_points_of_which_one_fails(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def trained(sweep: Sweep, directory: Path, steps: int | None = None) -> None:
-    """Points made of paper get a checkpoint and the config that they were trained with, as a trainer leaves it."""
+    """Stand-ins get a checkpoint and the config that they were trained with, as a trainer leaves it."""
     for point in sweep.points:
         run = RunDirectory(point.run_directory(directory))
         done = steps or point.config.json["train"]["steps"]

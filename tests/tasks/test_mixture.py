@@ -1,4 +1,4 @@
-"""How a population is dealt to the distributions of a mixture."""
+"""How a population is shared out to the distributions of a mixture."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ TASKS = (NoiseTasks(length=2), NoiseTasks(length=3), NoiseTasks(length=4))
         ((1000.0, 1.0, 1.0), 5, [3, 1, 1]),  # nobody is left out
     ],
 )
-def test_the_population_is_dealt_by_shares(shares, population, members):
-    dealt = Mixture(TASKS, ("a", "b", "c"), shares).share_out(population)
-    assert [share.members for share in dealt] == members
-    assert [share.name for share in dealt] == ["a", "b", "c"]
-    assert tuple(share.tasks for share in dealt) == TASKS
+def test_the_population_is_shared_by_shares(shares, population, members):
+    shared = Mixture(TASKS, ("a", "b", "c"), shares).share_out(population)
+    assert [share.members for share in shared] == members
+    assert [share.name for share in shared] == ["a", "b", "c"]
+    assert tuple(share.tasks for share in shared) == TASKS
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ connected to node c where what r sends is part of what c hears:
     forward    (a, b) of layer k and every (b, c) of layer k + 1;  input a and (a, b);  (a, b) and output b
     backward   (b, c) of layer k + 1 and every (a, b) of layer k;  the feedback at b and (a, b);  (a, b) and input a
 
-Within one layer nobody hears another one: a layer's outputs are not its inputs. Closed to a ring, where the last layer
-has as many outputs as the first has inputs, the outputs are the inputs: forward messages of the last layer reach the
-first, backward messages of the first reach the last. A ring of a single layer hears itself both ways.
+Within one layer no sub-RNN receives from another one: a layer's outputs are not its inputs. Closed to a ring, where the
+last layer has as many outputs as the first has inputs, the outputs are the inputs: forward messages of the last layer
+reach the first, backward messages of the first reach the last. A ring of a single layer receives from itself both ways.
 """
 
 from __future__ import annotations

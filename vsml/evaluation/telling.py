@@ -1,4 +1,4 @@
-"""How far an evaluation is, told to whoever listens, such as a terminal; the numbers do not depend on it."""
+"""How far an evaluation is, told to those who listen, such as a terminal; the numbers do not depend on it."""
 
 from __future__ import annotations
 

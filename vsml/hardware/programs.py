@@ -71,7 +71,7 @@ def _is_known(option: str, value: str) -> bool:
 def one_device_per_core() -> None:
     """Before JAX is used: on a CPU, XLA's virtual devices are what makes one process use several cores.
 
-    Whoever has chosen their number (JAX_NUM_CPU_DEVICES or XLA_FLAGS) keeps it.
+    A number that JAX_NUM_CPU_DEVICES or XLA_FLAGS sets is kept.
     """
     if jax.config.values["jax_num_cpu_devices"] > 0 or "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return

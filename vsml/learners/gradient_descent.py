@@ -44,7 +44,7 @@ class GradientDescent(Learner):
     """Online gradient descent on the task's own loss by a fully connected tanh network: the error is its slope.
 
     It has no meta-parameters, so there is nothing to meta-train: `params` is {}. Network and optimizer state are what
-    it learns, hence its state, and are drawn again for every lifetime.
+    it learns, which is its state, and are drawn again for every lifetime.
 
     Attributes:
       optimizer: any optax transformation, the learning rate included.

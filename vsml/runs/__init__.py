@@ -8,7 +8,7 @@ results           reading runs and sweeps back
 checkpoints       saving and restoring the whole state, by Orbax
 saved             reading checkpoints without Orbax: which there are, what they say, their meta-parameters
 meta_parameters   V_M as arrays by name, in one portable file
-sources           V_M of a run, a checkpoint or a file, for whoever goes on from it
+sources           V_M of a run, a checkpoint or a file, for those who go on from it
 
 The modules are imported one by one: Orbax alone takes as long as half of what `vsml eval` needs to start.
 """

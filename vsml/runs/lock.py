@@ -1,6 +1,6 @@
 """One trainer per run directory: a file that says which process trains here, with a sign of life every few seconds.
 
-A process that has gone leaves its lock behind. On this machine that shows at once; a lock of another machine is taken
+A process that was killed leaves its lock. On this machine that shows at once; a lock of another machine is taken
 over when no sign of life has come for `PATIENCE`. Times are those of the file system, which all machines share.
 """
 
@@ -65,7 +65,7 @@ class RunLock:
                 raise Occupied(f"{self._directory}: another process has just begun to train here") from None
 
     def check(self) -> None:
-        """Raises `UserError` where the run directory has gone, or another process has it. Call before writing."""
+        """Raises `UserError` where the run directory was removed, or another process has it. Call before writing."""
         if self._own is None:
             return
         if not (self._directory / names.CONFIG_JSON).exists():  # others may have made the directory again
@@ -101,7 +101,7 @@ class RunLock:
 
 
 def refuse_where_occupied(directory: Path, say: Callable[[str], None]) -> None:
-    """Raises `Occupied` where another process trains in a run directory; removes the lock of one that has gone."""
+    """Raises `Occupied` where another process trains in a run directory; removes the lock of one that has ended."""
     path = directory / names.LOCK
     holder = _read(path)
     if holder is None:
@@ -117,7 +117,7 @@ def refuse_where_occupied(directory: Path, say: Callable[[str], None]) -> None:
     if _read(path) == holder:
         with writing(path):
             path.unlink(missing_ok=True)
-        say(f"{directory}: took over the lock of {_name(holder)}, which has gone")
+        say(f"{directory}: took over the lock of {_name(holder)}, which has ended")
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""V_M for whoever goes on from it: of a run, of one of its checkpoints, or of an exported file. Orbax is not needed.
+"""V_M, to go on from: of a run, of one of its checkpoints, or of an exported file. Orbax is not needed.
 
     RUN_DIR  RUN_DIR@300  RUN_DIR@best  FILE.npz
 

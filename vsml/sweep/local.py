@@ -271,7 +271,7 @@ def _reason(run: Path, code: int) -> str:
     if not failure.exists():
         if code < 0:
             number = signal.Signals(-code).name
-            hint = ", perhaps for want of memory: try fewer --jobs" if -code == signal.SIGKILL else ""
+            hint = ", perhaps because memory ran out: try fewer --jobs" if -code == signal.SIGKILL else ""
             reason = f"ended by {number}{hint}"
         else:
             lines = (run / LOG).read_text(errors="replace").strip().splitlines() or [f"exit code {code}"]

@@ -1,7 +1,7 @@
 """Several processes of one run: how they find each other, decide alike, and end when one of them is lost.
 
 All of them run the same program on their own devices. Process 0 speaks and writes for all; checkpoints are written by
-all. A process that waits for one that has gone would wait for ever. Therefore
+all. A process that waits for one that has ended would wait for ever. Therefore
 
 - a check that may fail on one of them is made by `together`, which fails on all of them;
 - what they were asked for is compared by `check_alike` before anything is computed;

@@ -101,7 +101,7 @@ def _prepare(config: Config, directory: Path, num_devices: int | None, lock: Run
     check_evaluators(experiment)
 
     run = RunDirectory(directory)
-    # A run that is resumed goes on from its own checkpoint; what it once began with may have gone.
+    # A run that is resumed goes on from its own checkpoint; what it began with may be gone.
     origin = read_start(experiment) if newest_step(run.checkpoints) is None else Start(None, None)
     run.create()
     if is_main():
