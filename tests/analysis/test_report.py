@@ -437,7 +437,8 @@ def test_a_truncated_file_of_curves_is_named_and_the_rest_is_shown(tmp_path: Pat
     ]
     assert rows(markdown, "Evaluation: digits") == rows(whole, "Evaluation: digits")
     (path.parents[1] / "summary.json").write_text('{"meta_steps"')
-    assert "summary.json cannot be read" in written(tmp_path)[0].replace("\\", "")
+    assert f"{path}: damaged, left out" in report(tmp_path).splitlines()
+    assert "summary.json cannot be read" in (tmp_path / "report" / "report.md").read_text().replace("\\", "")
 
 
 def test_no_run_and_no_sweep(tmp_path: Path):

@@ -39,7 +39,10 @@ def report(path: Path) -> str:
     """Writes the report of a run or a sweep directory.
 
     Returns:
-      Where it is. Raises `UserError` where there is nothing to report on, or it cannot be written.
+      What is left out of it, a line each, and the paths of report.md and report.html.
+
+    Raises:
+      UserError: there is nothing to report on, or it cannot be written.
     """
     results = read_results(path)
     blocks = describe(results)
@@ -55,7 +58,9 @@ def report(path: Path) -> str:
         (directory / "report.html").write_text(to_html(results.name, blocks), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{directory}: cannot be written ({error.strerror}): free space or make it writable") from error
-    return f"{directory / 'report.md'}\n{directory / 'report.html'}"
+    damaged = [f"{run.path / file}: damaged, left out" for run in results.runs for file in run.damaged]
+    apart = [f"{name}: not compared, {reason}" for name, reason in comparable(results)[1].items()]
+    return "\n".join([*damaged, *apart, f"{directory / 'report.md'}", f"{directory / 'report.html'}"])
 
 
 def describe(results: Results) -> list[Block]:
@@ -110,7 +115,7 @@ def _left_out(results: Results, apart: Mapping[str, str]) -> list[Block]:
         )
         blocks += [Heading("Not compared"), note, Table(("run", "reason"), rows)]
     if damaged:
-        note = Text("What these files hold is missing below. To make those of an evaluation again: `vsml eval RUN`.")
+        note = Text("What these files hold is missing below; vsml eval RUN makes those of an evaluation again.")
         blocks += [Heading("Damaged files"), note, Table(("run", "file"), damaged)]
     return blocks
 
