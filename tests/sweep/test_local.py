@@ -85,7 +85,7 @@ def test_a_changed_setting_is_not_taken_for_finished(paper):
     sweep, directory = paper
     run_all(sweep, directory)
     assert status(sweep.points[0], directory)[0] == "finished"
-    assert status(load("my.gin", ["LENGTH=7"]).points[0], directory)[0] == "unfinished"
+    assert status(load("my.gin", ["LENGTH=7"]).points[0], directory)[0] == "other settings"
     assert status(load("my.gin", ["STEPS=7"]).points[0], directory)[0] == "unfinished"
 
 

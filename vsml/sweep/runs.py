@@ -172,7 +172,9 @@ def status(point: Point, directory: Path) -> tuple[Status, str]:
     saved = RunDirectory(run.path).saved_config()
     # A run of an earlier version has no digest.
     same = saved["settings"] == settings(point.config) if "settings" in saved else not point.config.differences(saved)
-    return "finished" if same else "other settings", ""
+    if not same and differences(saved, point.config)[1]:
+        return "other settings", ""
+    return "finished" if same else "unfinished", ""
 
 
 def show(sweep: Sweep, directory: Path) -> str:
