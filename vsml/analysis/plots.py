@@ -38,6 +38,10 @@ WIDTH, BAR = 5.8, 0.36
 """Inches: of a figure, of which a phone shows about 60 %, and the height of a bar."""
 LEGEND = 90
 """Letters of a line of the legend."""
+PLOT, LINE = 2.8, 0.2
+"""Inches: of a plot at least, and of a line of the legend."""
+TICK = 24
+"""Letters beside a tick at most."""
 
 
 class Curve(NamedTuple):
@@ -185,7 +189,7 @@ def scale(
     if limits is not None and limits[0] >= 0:
         axes.set_ylim(bottom=0)
     top = axes.secondary_xaxis("top")
-    top.set_xticks(list(rows), [", ".join(names) for names in rows.values()], rotation=30, ha="left", fontsize="small")
+    top.set_xticks(list(rows), [_short(names) for names in rows.values()], rotation=30, ha="left", fontsize="small")
     top.set_xticks([], minor=True)
     _name_below(figure)
     return as_svg(figure)
@@ -204,7 +208,19 @@ def _name_below(figure: Figure) -> None:
         return
     longest = max(map(len, names))
     columns = max(1, min(4, LEGEND // (longest + 8)))
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, max(height, PLOT + LINE * math.ceil(len(names) / columns)))
     figure.legend(loc="outside lower left", ncols=columns, frameon=False, fontsize="small")
+
+
+def _short(names: Sequence[str]) -> str:
+    """Names of rows that stand at one place of an axis, which has room for a few letters."""
+    whole = ", ".join(names)
+    if len(whole) <= TICK:
+        return whole
+    more = f" + {len(names) - 1} more" if len(names) > 1 else ""
+    first = names[0] if len(names[0]) <= TICK else f"{names[0][: TICK - 3]}..."
+    return first + more
 
 
 def window(length: int) -> int:
