@@ -7,6 +7,7 @@ of them is always tested, 300 are by `make test-slow`.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
 import signal
@@ -138,6 +139,12 @@ def patience() -> Iterator[None]:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(autouse=True)
+def _pooch_writes_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its log handler keeps the standard error of the test that imported it first, which pytest has closed by now."""
+    monkeypatch.setattr(logging, "raiseExceptions", False)
 
 
 def works_or_one_line(capfd: pytest.CaptureFixture[str], *arguments: str | Path) -> Outcome:
