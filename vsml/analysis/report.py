@@ -45,7 +45,9 @@ def report(path: Path) -> str:
       UserError: there is nothing to report on, or it cannot be written.
     """
     results = read_results(path)
-    blocks = describe(results)
+    compared, apart = comparable(results)
+    damaged = [(run, file) for run in results.runs for file in run.damaged]
+    blocks = describe(results, compared, _left_out(apart, damaged))
     directory = path / REPORT
     try:
         directory.mkdir(exist_ok=True)
@@ -58,16 +60,14 @@ def report(path: Path) -> str:
         (directory / "report.html").write_text(to_html(results.name, blocks), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{directory}: cannot be written ({error.strerror}): free space or make it writable") from error
-    damaged = [f"{run.path / file}: damaged, left out" for run in results.runs for file in run.damaged]
-    apart = [f"{name}: not compared, {reason}" for name, reason in comparable(results)[1].items()]
-    return "\n".join([*damaged, *apart, f"{directory / 'report.md'}", f"{directory / 'report.html'}"])
+    left_out = [f"{run.path / file}: damaged, left out" for run, file in damaged]
+    left_out += [f"{name}: not compared, {reason}" for name, reason in apart.items()]
+    return "\n".join([*left_out, f"{directory / 'report.md'}", f"{directory / 'report.html'}"])
 
 
-def describe(results: Results) -> list[Block]:
-    """The whole report."""
-    everything = results
-    results, apart = comparable(everything)
-    blocks: list[Block] = [Heading(results.name, 1), *_what_was_run(everything), *_left_out(everything, apart)]
+def describe(everything: Results, results: Results, left_out: Sequence[Block]) -> list[Block]:
+    """The whole report: of `everything` how far it is, and of the `results` that may be compared what came out."""
+    blocks: list[Block] = [Heading(results.name, 1), *_what_was_run(everything), *left_out]
     for name in evaluation_names(results.runs):
         blocks += _evaluation(results, name)
     blocks += [
@@ -104,19 +104,19 @@ def _what_was_run(results: Results) -> list[Block]:
     return blocks
 
 
-def _left_out(results: Results, apart: Mapping[str, str]) -> list[Block]:
+def _left_out(apart: Mapping[str, str], damaged: Sequence[tuple[Run, str]]) -> list[Block]:
     """Runs that are not compared with the others, and files of results that cannot be read."""
     rows = [[Cell(name), Cell(reason)] for name, reason in apart.items()]
-    damaged = [[Cell(run.name), Cell(f"{file} cannot be read")] for run in results.runs for file in run.damaged]
+    files = [[Cell(run.name), Cell(f"{file} cannot be read")] for run, file in damaged]
     blocks: list[Block] = []
     if rows:
         note = Text(
             "These runs are not like the others in what the sweep does not vary, so they are in no table or plot."
         )
         blocks += [Heading("Not compared"), note, Table(("run", "reason"), rows)]
-    if damaged:
+    if files:
         note = Text("What these files hold is missing below; vsml eval RUN makes those of an evaluation again.")
-        blocks += [Heading("Damaged files"), note, Table(("run", "file"), damaged)]
+        blocks += [Heading("Damaged files"), note, Table(("run", "file"), files)]
     return blocks
 
 

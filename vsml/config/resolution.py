@@ -79,6 +79,7 @@ class Walk:
 
     def __init__(self, recipe: str, bindings: Mapping[Key, Binding], catalogue: Catalogue) -> None:
         self.bindings = bindings
+        self._written = {key: place for place, key in enumerate(bindings)}
         self.catalogue = catalogue
         self.used: set[Key] = set()
         self.nodes: list[Node] = []  # in the order in which they can be built
@@ -110,8 +111,7 @@ class Walk:
             if problem:
                 self.problems.append(f"{blamed(origins[field.name], part)}: {problem}")
             values[field.name] = value
-        written = list(self.bindings)
-        in_order = dict(sorted(origins.items(), key=lambda item: written.index(item[1].key)))
+        in_order = dict(sorted(origins.items(), key=lambda item: self._written[item[1].key]))
         node = Node(part, reference.scope, where, values, in_order)
         self.nodes.append(node)
         return node

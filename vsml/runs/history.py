@@ -38,9 +38,6 @@ class Change:
     schedule: bool  # it follows the number of meta-steps, as the length of a schedule does
     evaluates: bool  # it says what is measured, not what is trained
 
-    def __str__(self) -> str:
-        return f"{self.key}: {self.old!r} -> {self.new!r}"
-
 
 def changes(saved: Mapping[str, Any], config: Config) -> list[Change]:
     """What a config changes of a saved one, the content of `config.json`."""
@@ -106,7 +103,7 @@ def _lasting(entry: Entry) -> Any:
 def swaps(entries: Sequence[Entry]) -> list[str]:
     """Where schedules were changed on the way, a line each: a run of the config from the start gives other numbers."""
     return [
-        f"after {entry['step']} meta-steps {change['key']}: {change['old']!r} -> {change['new']!r}"
+        f"after {entry['step']} meta-steps {_shown(change)}"
         for entry in entries
         if entry["step"]
         for change in entry["changes"]
@@ -120,10 +117,14 @@ def describe(entries: Sequence[Entry]) -> list[tuple[int, str, list[str]]]:
         (
             entry["step"],
             _where(entry["environment"]),
-            [f"{change['key']}: {change['old']!r} -> {change['new']!r}" for change in entry["changes"]],
+            [_shown(change) for change in entry["changes"]],
         )
         for entry in entries
     ]
+
+
+def _shown(change: Mapping[str, Any]) -> str:
+    return f"{change['key']}: {change['old']!r} -> {change['new']!r}"
 
 
 def _where(environment: Mapping[str, Any]) -> str:

@@ -92,7 +92,12 @@ class Run:
         return False
 
     def _read(self, name: str) -> Any:
-        return None if self.lenient and self._is_damaged(name) else _READ[name](self.path / name)
+        try:
+            return _READ[name](self.path / name)
+        except UserError:
+            if not self.lenient:
+                raise
+            return None
 
 
 @dataclass(frozen=True)

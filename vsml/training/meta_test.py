@@ -205,10 +205,11 @@ def _on_its_tasks(experiment: Experiment) -> bool:
 
 def _check_used(source: Path, saved: MetaParameters, overrides: Sequence[str], config: Config) -> None:
     """Raises `UserError` for an override that changes the config, but nothing of what is evaluated."""
+    evaluated = _evaluated(config) if overrides else None
     for index, word in enumerate(overrides):
         try:
             without = _config(source, saved, [*overrides[:index], *overrides[index + 1 :]])
-            ineffective = config.differences(without) and _evaluated(config) == _evaluated(without)
+            ineffective = config.differences(without) and evaluated == _evaluated(without)
         except UserError:
             continue  # it is needed
         if ineffective:

@@ -78,5 +78,5 @@ class IdxFiles(Source):
         return name_of_file(self.images)
 
     def read(self) -> Dataset:
-        Split.parse(self.split, PARTS)  # a typo shows before the files are read
-        return halved(self.images, read_idx(find(self.images)), read_idx(find(self.labels)), self.split)
+        part = Split.parse(self.split, PARTS)  # a typo shows before the files are read
+        return halved(self.images, read_idx(find(self.images)), read_idx(find(self.labels)), part)

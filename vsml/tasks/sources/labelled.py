@@ -45,15 +45,14 @@ def labelled(
     return Dataset(x, np.asarray(labels[kept], np.int32), classes, mean, std)
 
 
-def halved(origin: str, images: np.ndarray, labels: np.ndarray, split: str) -> Dataset:
-    """As `labelled`, of data without a published split: one of `PARTS`, or a slice of one.
+def halved(origin: str, images: np.ndarray, labels: np.ndarray, part: Split) -> Dataset:
+    """As `labelled`, of data without a published split: `part` is one of `PARTS`, or a slice of one.
 
     The moments of `test` are those of `train`.
     """
-    part = Split.parse(split, PARTS)
-    _check(origin, images, labels)
     if part.name == WHOLE:
         return labelled(origin, images, labels, part)
+    _check(origin, images, labels)
     check_halves(origin, labels, part)
     train, kept = in_part(labels, "train"), in_part(labels, part.name)
     classes, moments = int(labels.max()) + 1, measured(images[train])

@@ -64,7 +64,7 @@ class NpzFiles(Source):
         return name_of_file(self.images)
 
     def read(self) -> Dataset:
-        Split.parse(self.split, PARTS)  # a typo shows before the files are read
+        part = Split.parse(self.split, PARTS)  # a typo shows before the files are read
         images = read_npz(find(self.images), self.images_key, "sources.NpzFiles.images_key")
         labels = read_npz(find(self.labels or self.images), self.labels_key, "sources.NpzFiles.labels_key")
-        return halved(self.images, images, labels, self.split)
+        return halved(self.images, images, labels, part)
