@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
 ARGS ?=
+PAGE ?=
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow bench lint constraints clean
+.PHONY: help train test test-slow results bench lint constraints clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +23,9 @@ test: $(INSTALLED)  ## run the tests, without those that learn for minutes
 
 test-slow: $(INSTALLED)  ## run the tests that learn for minutes
 	$(BIN)/python -m pytest -m slow -o faulthandler_timeout=3600 $(ARGS)
+
+results: $(INSTALLED)  ## make the figures and tables of docs/results, PAGE=cloning those of one page; goes on where it was stopped
+	$(BIN)/python docs/results/make.py $(PAGE) $(ARGS)
 
 bench: $(INSTALLED)  ## measure meta-steps beside a plain twin and the machine's ceilings; takes minutes and a quiet machine
 	$(BIN)/python benchmarks/run.py $(ARGS)
