@@ -1,0 +1,132 @@
+"""What the pages of this folder draw and tabulate alike: learning curves in panels, heat maps, Markdown tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vsml.analysis.plots import COLOURS, GREY, STYLES, as_svg, window
+from vsml.errors import UserError
+from vsml.evaluation.statistics import band, smooth, statistics
+from vsml.runs.results import Run
+
+WIDTH = 8.0
+"""Inches of a figure."""
+
+
+def evaluation(run: Run, name: str) -> dict[str, Any]:
+    """What `summary.json` holds of an evaluation. Raises `UserError` where the run has none of this name."""
+    found = (run.summary or {}).get("evaluations", {})
+    if name not in found:
+        raise UserError(f"{run.path} has no evaluation {name}: run the commands of this page first")
+    return found[name]
+
+
+def score(found: Mapping[str, Any], name: str = "cumulative_accuracy") -> str:
+    """`.82 ± .01`, of an evaluation or of a rival in it."""
+    return plus_minus(found[name]["mean"], found[name]["interval95"])
+
+
+def plus_minus(mean: float, interval: float | None) -> str:
+    """`.822 ± .007`; the mean alone where there is no interval."""
+    return short(mean) if interval is None or not np.isfinite(interval) else f"{short(mean)} ± {short(interval)}"
+
+
+def short(value: float, digits: int = 3) -> str:
+    """`.822`, `-.04`, `1.00`."""
+    return f"{value:.{digits}f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.{digits}f}"
+
+
+def over_seeds(values: Sequence[float]) -> str:
+    """The mean over seeds with Student's 95 % interval."""
+    found = statistics(np.asarray(values, np.float64))
+    return plus_minus(found["mean"], found["interval95"] if len(values) > 1 else None)
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines) + "\n"
+
+
+def learning_curves(
+    panels: Mapping[str, Mapping[str, np.ndarray]], chances: Sequence[float], grey: Sequence[str] = (), columns: int = 2
+) -> str:
+    """Panels of running accuracy over a lifetime, with a band of the 95 % interval over lifetimes.
+
+    Args:
+      panels: title -> name of a line -> [lifetimes, T] predictions that were right.
+      chances: accuracy of guessing in each panel.
+      grey: names of lines that are drawn in grey, as references.
+      columns: panels beside each other.
+
+    Returns:
+      The text of an SVG file.
+    """
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(WIDTH, 0.8 + 2.6 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    for axes, (title, lines), chance in zip(grid, panels.items(), chances, strict=False):
+        names = [name for name in lines if name not in grey]
+        for name, correct in lines.items():
+            width = window(correct.shape[1])
+            mean, interval = (values[::4] for values in band(smooth(correct, width)))
+            x = np.arange(len(mean)) * 4 + width
+            if name in grey:
+                axes.plot(x, mean, color=GREY, linestyle=STYLES[1 + grey.index(name) % 3], linewidth=1.2, label=name)
+                continue
+            colour = COLOURS[names.index(name) % len(COLOURS)]
+            axes.plot(x, mean, color=colour, label=name)
+            axes.fill_between(x, mean - interval, mean + interval, color=colour, alpha=0.15, linewidth=0)
+        axes.axhline(chance, color=GREY, linewidth=0.6)
+        axes.set(title=title, xlabel="examples seen", ylim=(0, 1), xlim=(0, None))
+        tidy(axes)
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
+    for axes in grid[::columns]:
+        axes.set_ylabel("accuracy")
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=4, frameon=False, fontsize="small")
+    return as_svg(figure)
+
+
+def heat_maps(
+    panels: Mapping[str, np.ndarray], rows: Sequence[str], columns: Sequence[str], titles: tuple[str, str]
+) -> str:
+    """Tables of accuracies as colours with the values in the cells, one below the other; readable in grey.
+
+    Args:
+      panels: title -> values [rows, columns] in 0..1, NaN for a cell without value.
+      rows, columns: their names.
+      titles: of the rows and the columns.
+
+    Returns:
+      The text of an SVG file.
+    """
+    height = 0.9 + 0.3 * len(rows)
+    figure = Figure(figsize=(WIDTH, height * len(panels)), layout="constrained")
+    for axes, (title, values) in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels.items(), strict=True):
+        axes.imshow(values, vmin=0, vmax=1, cmap="cividis", aspect="auto")
+        for (row, column), value in np.ndenumerate(values):
+            text = short(value, 2) if np.isfinite(value) else "-"
+            ink = "#101010" if value > 0.55 else "#f4f4f4"
+            axes.text(column, row, text, ha="center", va="center", color=ink, fontsize="small")
+        axes.set(title=title, ylabel=titles[0], xticks=range(len(columns)), yticks=range(len(rows)))
+        axes.set_xticklabels(columns)
+        axes.set_yticklabels(rows)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+    figure.axes[-1].set_xlabel(titles[1])
+    return as_svg(figure)
+
+
+def tidy(axes: Axes) -> Axes:
+    """A light grid, and no frame at the top and the right."""
+    axes.grid(color=GREY, alpha=0.2)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes

@@ -1,0 +1,54 @@
+"""Figure and tables of from_scratch.md: learners meta-trained on MNIST, beside rivals that are not learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from drawing import evaluation, learning_curves, markdown, over_seeds, score
+
+from vsml.runs.results import Run, read_results
+
+COMMANDS = (
+    "vsml sweep sweeps/from_scratch.gin --run_dir RUNS/from_scratch --jobs 2",
+    "vsml eval RUNS/from_scratch/learner=VSML,seed=0 evaluators.OnlineAccuracy.baselines=@evaluators.Baselines() "
+    "--out RUNS/from_scratch_rivals",
+)
+SMALLEST = ("TEST_LENGTH=20", "evaluators.OnlineAccuracy.lifetimes=2")
+
+PANELS = {
+    "mnist_plain": "MNIST",
+    "mnist_projected": "MNIST, projected",
+    "kmnist_plain": "KMNIST, never seen",
+    "kmnist_projected": "KMNIST, never seen, projected",
+}
+
+
+def _rivals(runs: Path) -> Run:
+    return read_results(runs / "from_scratch_rivals").runs[0]
+
+
+def figures(runs: Path) -> dict[str, str]:
+    """Learning curves of seed 0 of each learner, and of the rivals in grey."""
+    rows, rivals = read_results(runs / "from_scratch").rows, _rivals(runs)
+    references = {"best_sgd": "best SGD", "nearest_neighbour": "1-nearest neighbour"}
+    panels = {}
+    for name, title in PANELS.items():
+        lines = {label: group[0].curves(name)["correct"] for label, group in rows.items()}
+        curves = rivals.curves(name)
+        panels[title] = {**lines, **{label: curves[f"{key}_correct"] for key, label in references.items()}}
+    chances = [evaluation(rivals, name)["chance"] for name in PANELS]
+    return {"from_scratch.svg": learning_curves(panels, chances, grey=tuple(references.values()))}
+
+
+def tables(runs: Path) -> dict[str, str]:
+    """Cumulative accuracy: of learners the mean over seeds with its interval, of rivals that over lifetimes."""
+    rivals, rows = _rivals(runs), []
+    for label, group in read_results(runs / "from_scratch").rows.items():
+        found = [[evaluation(run, name)["cumulative_accuracy"]["mean"] for run in group] for name in PANELS]
+        seconds = np.median([(run.summary or {})["seconds"] for run in group])
+        rows.append([label, *map(over_seeds, found), f"{seconds:.0f} s"])
+    for key, rival in evaluation(rivals, "mnist_plain")["baselines"].items():
+        label = rival["label"].split(" (")[0]
+        rows.append([f"*{label}*", *(score(evaluation(rivals, name)["baselines"][key]) for name in PANELS), ""])
+    return {"scores": markdown(["learner", *PANELS.values(), "meta-training"], rows)}

@@ -1,0 +1,92 @@
+"""Figure and table of invariances.md: what changes of the tasks cost VSML and a Meta RNN."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from drawing import WIDTH, markdown, over_seeds, short, tidy
+from matplotlib.figure import Figure
+
+from vsml.analysis.plots import COLOURS, GREY, as_svg
+from vsml.runs.results import Run, read_results
+
+SEEDS = (0, 1, 2)
+LEARNERS = {"VSML": "invariances", "Meta_RNN": "invariances_one_shape"}
+COMMANDS = (
+    "vsml sweep sweeps/from_scratch.gin --run_dir RUNS/from_scratch --jobs 2",
+    *(
+        f"vsml eval RUNS/from_scratch/learner={learner},seed={seed} evaluators/{evaluators}.gin "
+        f"--out RUNS/invariances/{learner}_{seed}"
+        for learner, evaluators in LEARNERS.items()
+        for seed in SEEDS
+    ),
+)
+SMALLEST = ("tasks.HeldOut.length=10", "longer/tasks.HeldOut.length=12", "evaluators.OnlineAccuracy.lifetimes=2")
+
+VARIANTS = {
+    "reference": "reference: MNIST, 14x14",
+    "classes_3": "3 classes",
+    "classes_4": "4 classes",
+    "classes_5": "5 classes",
+    "size_7": "7x7",
+    "size_10": "10x10",
+    "size_20": "20x20",
+    "size_28": "28x28",
+    "shuffled": "pixels shuffled",
+    "projected": "randomly projected",
+    "longer": "2,000 examples",
+}
+
+
+def _runs(runs: Path, learner: str) -> list[Run]:
+    return [read_results(runs / "invariances" / f"{learner}_{seed}").runs[0] for seed in SEEDS]
+
+
+def _scores(group: Sequence[Run], variant: str) -> list[float]:
+    """Cumulative accuracy over the first 500 examples, by seed; nothing where the learner cannot be tested so."""
+    found = [run.curves(variant) for run in group]
+    return [float(np.nanmean(curves["correct"][:, :500])) for curves in found if curves]
+
+
+def _late(group: Sequence[Run]) -> list[float]:
+    """Accuracy over the last 500 of 2,000 examples, by seed."""
+    return [float(np.nanmean(run.curves("longer")["correct"][:, -500:])) for run in group]
+
+
+def figures(runs: Path) -> dict[str, str]:
+    """Accuracy in each variant, a point for each seed."""
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+    axes = tidy(figure.add_subplot())
+    names = list(VARIANTS)
+    for place, learner in enumerate(LEARNERS):
+        group = _runs(runs, learner)
+        colour, label = COLOURS[place], learner.replace("_", " ")
+        for row, variant in enumerate(names):
+            scores = _scores(group, variant)
+            axes.scatter(scores, [row + 0.24 * place - 0.12] * len(scores), color=colour, s=24, label=label)
+            label = None
+        reference = float(np.mean(_scores(group, "reference")))
+        axes.axvline(reference, color=colour, linewidth=0.8, linestyle="--")
+    axes.axvline(0.1, color=GREY, linewidth=0.6)
+    axes.set(xlim=(0, 1), xlabel="cumulative accuracy over 500 examples", ylim=(len(names) - 0.4, -0.6))
+    axes.set_yticks(range(len(names)), list(VARIANTS.values()))
+    figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize="small")
+    return {"invariances.svg": as_svg(figure)}
+
+
+def tables(runs: Path) -> dict[str, str]:
+    """Means over seeds with their intervals, and the differences from the reference."""
+    groups = {learner: _runs(runs, learner) for learner in LEARNERS}
+    references = {learner: np.mean(_scores(group, "reference")) for learner, group in groups.items()}
+    rows = []
+    for variant, title in VARIANTS.items():
+        row = [title]
+        for learner, group in groups.items():
+            scores = _scores(group, variant)
+            change = short(float(np.mean(scores) - references[learner])) if scores else "-"
+            row += [over_seeds(scores) if scores else "cannot be run", change]
+        rows.append(row)
+    rows.append(["last 500 of 2,000 examples", *(cell for g in groups.values() for cell in (over_seeds(_late(g)), ""))])
+    return {"scores": markdown(["variant", "VSML", "change", "Meta RNN", "change"], rows)}
