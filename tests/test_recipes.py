@@ -112,12 +112,12 @@ def small(recipe: str) -> list[str]:
     return [*overrides, *(f"{name}=10" for name in lengths)]
 
 
-def noise_for_data(recipe: str) -> list[str]:
+def noise_for_data(config: configs.Config) -> list[str]:
     """Overrides that put noise in the place of data that would have to be downloaded, of the same shape."""
-    needed = sources_of(configs.load(recipe)) & {f"sources.{name}" for name in PUBLISHED}
+    needed = sources_of(config) & {f"sources.{name}" for name in PUBLISHED}
     if not needed:
         return []
-    bound = [b.name for b in configs.load(recipe).bindings if b.name.endswith("tasks.Classification.source")]
+    bound = [b.name for b in config.bindings if b.name.endswith("tasks.Classification.source")]
     return [*(f"{name}=@sources.Random" for name in bound), "sources.Random.num_examples=40"]
 
 
@@ -139,16 +139,19 @@ def check_run(directory: Path, recipe: str, arguments: list[str]) -> None:
 def real_data(recipe: str) -> list[str] | None:
     """Overrides with which a recipe runs on the data at hand, None where there is none: a test split will do."""
     folder = Path(os.environ.get("VSML_DATA_DIR", "")) / "mnist"
-    if sources_of(configs.load(recipe)) != {"sources.MNIST"} or not (folder / "t10k-images-idx3-ubyte.gz").is_file():
+    config = configs.load(recipe)
+    if sources_of(config) != {"sources.MNIST"} or not (folder / "t10k-images-idx3-ubyte.gz").is_file():
         return None
-    return [] if (folder / "train-images-idx3-ubyte.gz").is_file() else ["sources.MNIST.split=test[:8000]"]
+    small = any("test" in str(b.value) for b in config.bindings if b.name.endswith("sources.MNIST.split"))
+    whole = small or (folder / "train-images-idx3-ubyte.gz").is_file()
+    return [] if whole else ["sources.MNIST.split=test[:8000]"]
 
 
 @pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_it_runs(recipe: str, tmp_path: Path, capfd):
     data = real_data(recipe)
-    arguments = [*small(recipe), *(noise_for_data(recipe) if data is None else data)]
+    arguments = [*small(recipe), *(noise_for_data(configs.load(recipe)) if data is None else data)]
     outcome = call(capfd, "train", recipe, *arguments, "--run_dir", tmp_path / "run")
     assert outcome.code == 0, outcome.err
     check_run(tmp_path / "run", recipe, arguments)

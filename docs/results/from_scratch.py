@@ -19,8 +19,8 @@ SMALLEST = ("TEST_LENGTH=20", "evaluators.OnlineAccuracy.lifetimes=2")
 PANELS = {
     "mnist_plain": "MNIST",
     "mnist_projected": "MNIST, projected",
-    "kmnist_plain": "KMNIST, never seen",
-    "kmnist_projected": "KMNIST, never seen, projected",
+    "unseen_plain": "KMNIST, never seen",
+    "unseen_projected": "KMNIST, never seen, projected",
 }
 
 

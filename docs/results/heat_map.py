@@ -10,8 +10,8 @@ from drawing import evaluation, heat_maps, markdown, score
 from vsml.runs.results import Run, read_results
 
 COMMANDS = (
-    "vsml sweep sweeps/heat_map.gin --run_dir RUNS/heat_map --jobs 2",
-    "vsml eval RUNS/heat_map/trained=all,learner=VSML evaluators.OnlineAccuracy.baselines=@evaluators.Baselines() "
+    "vsml sweep sweeps/heat_map.gin axes.SEED=[0] --run_dir RUNS/heat_map --jobs 2",
+    "vsml eval RUNS/heat_map/trained=all,learner=VSML,seed=0 evaluators.OnlineAccuracy.baselines=@evaluators.Baselines() "
     "--out RUNS/heat_map_rivals",
 )
 SMALLEST = ("STEPS=2", "LENGTH=5", "TEST_LENGTH=20", "evaluators.OnlineAccuracy.lifetimes=2")

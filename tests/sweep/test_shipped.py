@@ -24,7 +24,7 @@ from vsml.training.meta_step import TrainState, build_meta_step, init_estimator,
 from vsml.training.parallel import Parallel
 
 SWEEPS = sorted(path.relative_to(gin_root()).as_posix() for path in (gin_root() / "sweeps").glob("*.gin"))
-TINY = ("STEPS=2", "POPULATION=4", "LENGTH=5")
+TINY = ("STEPS=2", "POPULATION=5", "LENGTH=5")
 AXES = {"cells", "feedback", "learners", "meta_optimizers", "sharing", "sharing_scale", "sizes", "sparsity", "tasks"}
 
 
@@ -35,7 +35,7 @@ def points(file: str) -> list[Point]:
 
 def tiny(point: Point) -> configs.Config:
     """The config of a point, at the smallest budget and without evaluators."""
-    return configs.load(point.recipe, [*point.overrides, *TINY, *noise_for_data(point.recipe), "EVALUATORS=[]"])
+    return configs.load(point.recipe, [*point.overrides, *TINY, *noise_for_data(point.config), "EVALUATORS=[]"])
 
 
 def experiments(of_file: Callable[[list[Point]], list[Point]]) -> dict[str, Any]:
