@@ -231,7 +231,7 @@ def test_cells_without_a_matrix_view_are_refused(cell, message):
 
 
 def test_ends_that_make_no_ring_are_refused():
-    with pytest.raises(UserError, match="5 inputs and 3 outputs make no ring"):
+    with pytest.raises(UserError, match="5 inputs and 3 outputs cannot form a ring"):
         matrix_view(network(ring=True))
 
 
@@ -243,7 +243,7 @@ def test_a_convolution_has_no_matrix_view():
 
 def test_too_many_pairs_are_refused_before_they_are_listed():
     wirings = [Dense().wire((1000,), (1000,), "sum"), Dense().wire((1000,), (10,), "sum")]
-    with pytest.raises(UserError, match="20,000,000 pairs of sub-RNNs hear each other, too many to be seen"):
+    with pytest.raises(UserError, match="20,000,000 pairs of sub-RNNs send to each other, too many to draw"):
         connections(wirings, [0, 0])
 
 
@@ -336,7 +336,7 @@ def test_the_verb_draws_a_recipe_and_a_trained_run(tmp_path: Path, capfd: pytest
     ("words", "message"),
     [
         ([], "matrix needs a run or a recipe"),
-        (["."], "no config.json in it, so this is no run directory"),
+        (["."], "no config.json in it, so this is not a run directory"),
         (["quickstrat"], "there is no recipe quickstrat; did you mean quickstart?"),
         (["quickstart", "learners/meta_rnn.gin"], "learners.MetaRNN has no sub-RNNs to draw"),
         (["quickstart", "--out", "matrix.txt"], "let it end in .png, .svg or .pdf"),
