@@ -305,7 +305,7 @@ def test_the_drawing_is_saved(tmp_path: Path, suffix: str):
 
 
 def test_other_pictures_are_refused(tmp_path: Path):
-    with pytest.raises(UserError, match=r"let it end in \.png, \.svg or \.pdf"):
+    with pytest.raises(UserError, match=r"use a name that ends in \.png, \.svg or \.pdf"):
         save_drawing(draw(matrix_view(network((2, 2))), ""), tmp_path / "matrix.txt")
 
 
@@ -339,7 +339,7 @@ def test_the_verb_draws_a_recipe_and_a_trained_run(tmp_path: Path, capfd: pytest
         (["."], "no config.json in it, so this is not a run directory"),
         (["quickstrat"], "there is no recipe quickstrat; did you mean quickstart?"),
         (["quickstart", "learners/meta_rnn.gin"], "learners.MetaRNN has no sub-RNNs to draw"),
-        (["quickstart", "--out", "matrix.txt"], "let it end in .png, .svg or .pdf"),
+        (["quickstart", "--out", "matrix.txt"], "use a name that ends in .png, .svg or .pdf"),
     ],
 )
 def test_what_cannot_be_drawn_ends_in_one_line(tmp_path, monkeypatch, capfd, words: list[str], message: str):

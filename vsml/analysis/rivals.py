@@ -21,7 +21,7 @@ from vsml.evaluation.summary import Paired, Summary
 NOTE = (
     "The learned algorithm minus the rival on the same lifetimes, mean ± 95 % interval; p: Student's paired t test, "
     "two-sided, not corrected for the number of comparisons. With one seed the pairs are its lifetimes, which say "
-    "nothing about other seeds of meta-training. With several seeds the test is over the mean difference of each seed."
+    "nothing about other seeds of meta-training. With several seeds the unit is V_M of a seed, by its mean difference."
 )
 
 
