@@ -3,9 +3,9 @@
 python launch/local.py RECIPE [GIN_FILE | KEY=VALUE ...] --processes N [--gpus] [flags of `vsml train`]
 
 Every process is a `vsml train` with a share of the CPU's cores, or with one GPU each (`--gpus`); they meet on the
-loopback interface. The results are those of one process with as many devices. Output is that of process 0, and of the
-others their errors. Ctrl-C and SIGTERM are handed on to all, which save and stop together; when one of them dies, the
-others are ended.
+loopback interface. The results are those of one process with as many devices. The output is that of process 0,
+and the errors of the others. Ctrl-C and SIGTERM are passed on to all, which save and stop together; when one of them
+dies, the others are ended.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from types import FrameType
 from typing import IO
 
 GRACE_SECONDS = 10
-"""For the others to end by themselves, with their own line, once one of them has died."""
+"""Time for the others to end by themselves, with their own message, once one of them has died."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +46,7 @@ class Group:
         self._readers: list[threading.Thread] = []
 
     def run(self, arguments: Sequence[str]) -> int:
-        """Runs `vsml` with the arguments, and where the processes meet; ends with the last of them."""
+        """Runs `vsml` with the arguments and the address where the processes meet. Returns the exit code."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._hand_on)
         meet = ["--coordinator", f"127.0.0.1:{_free_port()}", "--num_processes", str(self.size)]
@@ -66,7 +66,7 @@ class Group:
             stderr=subprocess.PIPE if quiet else None,
             text=True,
             errors="replace",
-            start_new_session=True,  # Ctrl-C of a terminal comes to this process alone, and once to each of them
+            start_new_session=True,  # Ctrl-C reaches only this process, which passes it on once to each
         )
         self._processes.append(process)
         if process.stderr is not None:
@@ -91,7 +91,7 @@ class Group:
             time.sleep(0.1)
 
     def _end_others(self, index: int, code: int) -> int:
-        """Sees to it that all end after process `index` has failed. Returns the exit code for all."""
+        """Waits until all have ended after process `index` failed, or ends them. Returns the exit code for all."""
         end = time.monotonic() + GRACE_SECONDS
         while time.monotonic() < end and any(process.poll() is None for process in self._processes):
             time.sleep(0.1)
@@ -107,7 +107,7 @@ class Group:
 
 
 def environment(outer: Mapping[str, str], index: int, size: int, gpus: bool) -> dict[str, str]:
-    """The environment of process `index` of `size`: its GPU, or its share of the cores unless somebody has chosen."""
+    """The environment of process `index` of `size`: its GPU, or its share of the cores unless that is set already."""
     inner = dict(outer)
     if gpus:
         visible = outer.get("CUDA_VISIBLE_DEVICES", "")
@@ -131,7 +131,7 @@ def _free_port() -> int:
 
 
 def _show(stream: IO[str], prefix: str) -> None:
-    """Hands on what a process says, line by line, without what native libraries narrate."""
+    """Passes on the output of a process, line by line, without that of Gloo."""
     for line in stream:
         if not line.startswith("[Gloo]"):
             sys.stderr.write(prefix + line)

@@ -4,11 +4,11 @@ python launch/slurm.py train RECIPE [GIN_FILE | KEY=VALUE ...] [flags of `vsml t
 python launch/slurm.py sweep FILE [GIN_FILE | KEY=VALUE ...] [--sweep_dir D] --gpus_per_node 1 --parallel 16
 
 --print shows the script and submits nothing. --cluster local has submitit run the jobs on this machine, --cluster debug
-in this process. What sbatch reads from the environment (SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT, ...) holds
-too, also for `vsml sweep FILE --launcher slurm`.
+in this process. What sbatch reads from the environment (SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT, ...)
+applies too, also to `vsml sweep FILE --launcher slurm`.
 
 Logs are in `slurm/` of the run or sweep directory, which all nodes must share. Two minutes before the time is over, and
-on `scancel` and preemption, SIGTERM has a run save and stop: submit the same command again to go on.
+on `scancel` and preemption, SIGTERM makes a run save and stop: submit the same command again to go on.
 """
 
 from __future__ import annotations
@@ -82,22 +82,22 @@ class Options:
             # One process that has failed ends the others of its run; the first to finish does not: process 0 goes on
             # to evaluate.
             "srun_args": ["--kill-on-bad-exit=1", "--wait=0"],
-            # submitit would have SIGUSR2 sent, which means nothing to a run.
+            # submitit would ask for SIGUSR2, which a run does not handle.
             "additional_parameters": {"signal": f"TERM@{SECONDS_TO_SAVE}", **self.sbatch},
             **gpus,
         }
 
 
 class Slurm(submitit.SlurmExecutor):
-    """Also where there is no Slurm, as far as the script."""
+    """An executor that gives its script also where there is no Slurm."""
 
     @classmethod
     def affinity(cls) -> int:
-        """That it can be made."""
+        """Lets the executor be created where there is no Slurm."""
         return 1
 
     def script(self, points: int) -> str:
-        """What sbatch is given for one job, or for an array of so many."""
+        """The script for sbatch: of one job, or of an array of `points` jobs."""
         array = {"map_count": points} if points > 1 else {}
         self.parameters = {**self.parameters, **array}
         return self._make_submission_file_text(self._submitit_command_str, "")

@@ -10,8 +10,8 @@ usage: launch/tpu_pod.sh --tpu NAME [--zone ZONE] [--project PROJECT] [--install
 
   --tpu NAME         the TPU VM, which exists already (gcloud compute tpus tpu-vm create)
   --zone ZONE        where it is; without it, gcloud's own setting
-  --project PROJECT  whose it is; without it, gcloud's own setting
-  --dir DIR          of the checkout on the workers (vsml)
+  --project PROJECT  its project; without it, gcloud's own setting
+  --dir DIR          the folder of the checkout on the workers (default: vsml)
   --install          first copy this checkout to all workers and install it there
   --dry_run          show the gcloud commands, run nothing
 
@@ -20,7 +20,7 @@ mounted bucket or NFS:
 
   launch/tpu_pod.sh --tpu my-pod --install -- recipes/quickstart.gin POPULATION=64 --run_dir /mnt/shared/quickstart
 
-The same command again resumes the run. Ctrl-C here leaves the workers running; to have them save and stop:
+The same command again resumes the run. Ctrl-C here leaves the workers running; to make them save and stop:
 
   gcloud compute tpus tpu-vm ssh NAME --worker=all --command='pkill -TERM -f "vsml train"'
 HELP

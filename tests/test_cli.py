@@ -114,8 +114,11 @@ def test_parts_of_every_axis(capfd: pytest.CaptureFixture[str]):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trian"], "'trian' is no command; did you mean train?"),
-        (["xyzzy"], "'xyzzy' is no command: commands are train, eval, export, sweep, report, compare, matrix, parts"),
+        (["trian"], "'trian' is not a command; did you mean train?"),
+        (
+            ["xyzzy"],
+            "'xyzzy' is not a command: commands are train, eval, export, sweep, report, compare, matrix, parts",
+        ),
         (["train"], "train needs a recipe, such as `vsml train recipes/quickstart.gin`; `vsml recipes` lists them"),
         (["eval"], "eval needs the directory of a run, such as `vsml eval runs/quickstart`"),
         (["export", "somewhere"], "export needs the directory of a run and a file, as in `vsml export runs/quickstart"),

@@ -254,8 +254,7 @@ MISTAKES = {
     "macro in lower case": (
         "",
         ("steps=3",),
-        "command line: steps is not a macro, which is UPPER_CASE, nor a field, which is axis.Part.field; "
-        "did you mean STEPS?",
+        "command line: steps is neither a macro (UPPER_CASE) nor a field (axis.Part.field); did you mean STEPS?",
     ),
     "macro in a value": (
         "cells.Toy.size = %LENGHT",
@@ -324,7 +323,7 @@ MISTAKES = {
     "key": (
         "",
         ("cells/=3",),
-        "command line: cells/ is no key; a key is a macro, as STEPS, or axis.Part.field",
+        "command line: cells/ is not a key; a key is a macro, such as STEPS, or axis.Part.field",
     ),
     "no value on the command line": (
         "",
@@ -355,7 +354,7 @@ MISTAKES = {
     "an axis in a run": (
         "",
         ("axes.SEED=[0, 1]",),
-        "command line: axes.SEED is of a sweep, and this is to be one run: `vsml sweep FILE` runs a sweep",
+        "command line: axes.SEED belongs to a sweep, but this is a single run: `vsml sweep FILE` runs a sweep",
     ),
     "a macro of the wrong type, used by a shipped file": (
         "optax.sgd.nesterov = %SEED",
@@ -769,7 +768,9 @@ def test_what_was_typed_is_blamed_and_no_file_that_refers_to_it() -> None:
 def test_a_sweep_is_no_recipe() -> None:
     with pytest.raises(UserError) as refusal:
         config.load("sweeps/learners.gin")
-    line = r"sweeps/learners\.gin:\d+: sweep\.tags is of a sweep, .*: `vsml sweep sweeps/learners\.gin` runs a sweep"
+    line = (
+        r"sweeps/learners\.gin:\d+: sweep\.tags belongs to a sweep, .*: `vsml sweep sweeps/learners\.gin` runs a sweep"
+    )
     assert re.fullmatch(line, str(refusal.value))
 
 

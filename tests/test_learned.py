@@ -171,8 +171,8 @@ def test_steps_that_do_not_fit_are_one_line(here: Path):
     [
         ("runs/none", "vsml.load: there is no runs/none (relative to the working directory): name a run directory"),
         ("runs/quickstart@7", "no checkpoint '7'; kept are 1, 2"),
-        ("runs", "runs: no config.json in it, so this is no run directory"),
-        ("notes.npz", "notes.npz: this is no file of meta-parameters"),
+        ("runs", "runs: no config.json in it, so this is not a run directory"),
+        ("notes.npz", "notes.npz: this is not a file of meta-parameters"),
         ("notes.npz@best", "vsml.load: notes.npz is a file and holds one set of meta-parameters: leave out @best"),
     ],
 )

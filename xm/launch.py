@@ -6,7 +6,7 @@ python xm/launch.py train RECIPE ... --run_dir /gcs/BUCKET/run --cloud [--resour
 
 Here work units are processes of this machine, `--parallel` at once (one is enough to keep a CPU busy). With `--cloud`
 they are containers on Vertex AI, built from this checkout; directories are then below /gcs/BUCKET. That needs Docker
-and credentials of Google Cloud, and is as XManager documents it, but has never been run: it is a place to start from.
+and credentials of Google Cloud. It follows XManager's documentation but has never been run: take it as a start.
 XManager keeps a list of experiments in ~/.xmanager; flags of its own (--xm_...) follow `--`.
 """
 
@@ -99,7 +99,7 @@ def _experiment(title: str, commands: Sequence[Sequence[str]], options: Options)
     failures: list[str] = []
     try:
         asyncio.run(_all(title, commands, options, failures))
-    except RuntimeError:  # of a process that has failed, which XManager says once more at the end
+    except RuntimeError:  # of a failed process, which XManager reports again at the end
         if not failures:
             raise
     for failure in failures:

@@ -231,7 +231,7 @@ def test_cells_without_a_matrix_view_are_refused(cell, message):
 
 
 def test_ends_that_make_no_ring_are_refused():
-    with pytest.raises(UserError, match="5 inputs and 3 outputs make no ring"):
+    with pytest.raises(UserError, match="5 inputs and 3 outputs cannot form a ring"):
         matrix_view(network(ring=True))
 
 
@@ -243,7 +243,7 @@ def test_a_convolution_has_no_matrix_view():
 
 def test_too_many_pairs_are_refused_before_they_are_listed():
     wirings = [Dense().wire((1000,), (1000,), "sum"), Dense().wire((1000,), (10,), "sum")]
-    with pytest.raises(UserError, match="20,000,000 pairs of sub-RNNs hear each other, too many to be seen"):
+    with pytest.raises(UserError, match="20,000,000 pairs of sub-RNNs send to each other, too many to draw"):
         connections(wirings, [0, 0])
 
 
@@ -305,7 +305,7 @@ def test_the_drawing_is_saved(tmp_path: Path, suffix: str):
 
 
 def test_other_pictures_are_refused(tmp_path: Path):
-    with pytest.raises(UserError, match=r"let it end in \.png, \.svg or \.pdf"):
+    with pytest.raises(UserError, match=r"use a name that ends in \.png, \.svg or \.pdf"):
         save_drawing(draw(matrix_view(network((2, 2))), ""), tmp_path / "matrix.txt")
 
 
@@ -336,10 +336,10 @@ def test_the_verb_draws_a_recipe_and_a_trained_run(tmp_path: Path, capfd: pytest
     ("words", "message"),
     [
         ([], "matrix needs a run or a recipe"),
-        (["."], "no config.json in it, so this is no run directory"),
+        (["."], "no config.json in it, so this is not a run directory"),
         (["quickstrat"], "there is no recipe quickstrat; did you mean quickstart?"),
         (["quickstart", "learners/meta_rnn.gin"], "learners.MetaRNN has no sub-RNNs to draw"),
-        (["quickstart", "--out", "matrix.txt"], "let it end in .png, .svg or .pdf"),
+        (["quickstart", "--out", "matrix.txt"], "use a name that ends in .png, .svg or .pdf"),
     ],
 )
 def test_what_cannot_be_drawn_ends_in_one_line(tmp_path, monkeypatch, capfd, words: list[str], message: str):

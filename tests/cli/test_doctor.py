@@ -96,9 +96,9 @@ def test_it_ends_well_whatever_is_wrong(capfd: pytest.CaptureFixture[str], here:
     assert rows(outcome.out)["devices"] == "none: no such backend"
     for text in (
         "missing: JAX finds no devices: look at JAX_PLATFORMS",
-        "missing: VSML_DATA_DIR is /no/such/folder, which is no folder: make it",
+        "missing: VSML_DATA_DIR is /no/such/folder, which is not a folder: make it",
         "missing: ~/desk cannot be written: work in another folder",
-        "of disk space are free here",
+        "of disk space is free here",
     ):
         assert text in flat
 

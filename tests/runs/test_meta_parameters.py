@@ -100,7 +100,7 @@ def test_any_checkpoint_may_be_exported(trained: Path, tmp_path: Path, capfd):
 
 def test_what_cannot_be_exported_is_one_line(trained: Path, tmp_path: Path, capfd):
     assert "let its name end in .npz" in one_line(call(capfd, "export", trained, tmp_path / "vsml.pkl"))
-    assert "is no run directory" in one_line(call(capfd, "export", tmp_path, tmp_path / "vsml.npz"))
+    assert "is not a run directory" in one_line(call(capfd, "export", tmp_path, tmp_path / "vsml.npz"))
     (tmp_path / "file").touch()
     assert "cannot be written (" in one_line(call(capfd, "export", trained, tmp_path / "file" / "vsml.npz"))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -120,7 +120,7 @@ def test_a_damaged_file_is_one_line(file: Path, tmp_path: Path, capfd, damage: A
     path = tmp_path / "damaged.npz"
     path.write_bytes(damage(file.read_bytes()))
     message = one_line(call(capfd, "eval", path))
-    assert message.startswith(f"{path}: this is no file of meta-parameters, or it is damaged (")
+    assert message.startswith(f"{path}: this is not a file of meta-parameters, or it is damaged (")
     assert message.endswith("`vsml export RUN_DIR FILE` writes one")
     assert cause in message
     arguments = (*TINY, *NO_EVALUATORS, "STEPS=1", f"train.start_from='{path}'", "--run_dir", tmp_path / "run")
@@ -132,7 +132,7 @@ def test_a_damaged_file_is_one_line(file: Path, tmp_path: Path, capfd, damage: A
 def test_a_foreign_file_is_one_line(tmp_path: Path, content: dict[str, np.ndarray]):
     path = tmp_path / "foreign.npz"
     np.savez(path, **content)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(UserError, match="this is no file of meta-parameters"):
+    with pytest.raises(UserError, match="this is not a file of meta-parameters"):
         sources.of_file(path)
 
 
@@ -190,7 +190,7 @@ def test_the_outcome_goes_where_it_is_asked_to(trained: Path, file: Path, tmp_pa
     assert without_memory(summary(tmp_path / "file")) == without_memory(summary(tmp_path / "run"))
     assert sorted(trained.parent.rglob("*")) == before
     message = one_line(call(capfd, "eval", file, "--out", trained))
-    assert message == f"--out {trained}: a run lives there: choose another directory"
+    assert message == f"--out {trained}: this is the directory of a run: choose another one"
 
 
 # Going on from it.
@@ -253,7 +253,7 @@ def test_a_start_that_is_not_there_is_one_line(trained: Path, tmp_path: Path, mo
         "train.start_from: there is no nowhere (relative to the working directory)"
     )
     assert message("run@300").endswith("no checkpoint '300'; kept are 2, 3")
-    assert message(str(tmp_path)).endswith("no config.json in it, so this is no run directory: check the path")
+    assert message(str(tmp_path)).endswith("no config.json in it, so this is not a run directory: check the path")
 
 
 def test_a_directory_whose_name_looks_like_a_checkpoint_is_itself(trained: Path, tmp_path: Path):

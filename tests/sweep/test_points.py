@@ -181,7 +181,7 @@ def test_two_points_that_are_the_same_experiment():
         ("sweep.tags = 'a'\n", "my.gin:2: sweep.tags takes a list of str, not 'a'"),
         (
             "sweep.zip = ['sed']\naxes.SEED = [0]\n",
-            "my.gin:2: sweep.zip names sed, which is no axis; did you mean seed?",
+            "my.gin:2: sweep.zip names sed, which is not an axis; did you mean seed?",
         ),
         (
             "sweep.zip = ['seed', 'length']\naxes.SEED = [0]\naxes.LENGTH = [5, 6]\n",
@@ -189,7 +189,7 @@ def test_two_points_that_are_the_same_experiment():
         ),
         (
             "import numpy\naxes.SEED = [0]\n",
-            "my.gin:2: a sweep file imports nothing: put `import numpy` into its recipe",
+            "my.gin:2: a sweep file cannot import modules: put `import numpy` into its recipe",
         ),
         ("axes.SEED = [0\n", "my.gin:2: a bracket or a string is not closed"),
         ("axes.SEED = [0]\naxes.SEED = [1]\n", "my.gin:3: axes.SEED is already set in my.gin:2; remove one of the two"),

@@ -147,7 +147,7 @@ def test_two_go_on_from_one_and_end_together(alone: Path, tmp_path: Path):
     assert time.monotonic() - killed < 20
     finish(processes[1])
     assert outcome.code == 3, outcome.err
-    assert outcome.last_line.startswith("vsml: process 0 of 2 has lost another one (")
+    assert outcome.last_line.startswith("vsml: process 0 of 2 has lost another process (")
     assert outcome.last_line.endswith("the newest checkpoint is intact: run the same command again to go on from it")
     assert "Traceback" not in outcome.err
     assert final_state(run)[0] >= len(logged)

@@ -139,14 +139,16 @@ def test_a_checkpoint_that_is_not_there_is_named_with_those_that_are(run: Path, 
 
 
 def test_what_is_no_run_is_named(tmp_path: Path, capfd):
-    expected = f"{tmp_path}: no config.json in it, so this is no run directory: check the path"
+    expected = f"{tmp_path}: no config.json in it, so this is not a run directory: check the path"
     assert one_line(call(capfd, "eval", tmp_path)) == expected
     expected = f"there is no {tmp_path / 'none'}: name a run directory or a file of `vsml export`"
     assert one_line(call(capfd, "eval", tmp_path / "none")) == expected
     at_step = one_line(call(capfd, "eval", f"{tmp_path / 'none'}@300"))
     assert at_step.endswith(f"a checkpoint is named by a flag, as in `vsml eval {tmp_path / 'none'} --checkpoint 300`")
     (tmp_path / "file").touch()
-    assert "this is no file of meta-parameters, or it is damaged (" in one_line(call(capfd, "eval", tmp_path / "file"))
+    assert "this is not a file of meta-parameters, or it is damaged (" in one_line(
+        call(capfd, "eval", tmp_path / "file")
+    )
 
 
 def test_a_run_without_a_checkpoint_is_named(run: Path, capfd):
@@ -160,7 +162,7 @@ def test_meta_parameters_that_do_not_fit_are_refused(run: Path, capfd):
     message = one_line(call(capfd, "eval", run, "cells.LSTM.size=5"))
     assert message == (
         f"{run}: its meta-parameters do not fit the learner (params.cell.backward.w is saved as float32[1, 8, 4], the "
-        "learner wants float32[1, 8, 5]): change only what leaves the shapes of V_M as they are"
+        "learner wants float32[1, 8, 5]): change only settings that keep the shapes of V_M"
     )
 
 
@@ -266,7 +268,7 @@ def test_an_evaluation_is_not_replaced_by_one_on_other_data(run: Path, capfd, tm
     wines(tmp_path, rows=30)
     _load_once.cache_clear()
     message = one_line(call(capfd, *first))
-    assert "the data of my_wines_plain are not those of the evaluation that is there" in message
+    assert "the data of my_wines_plain are not those of the existing evaluation" in message
     assert label.read_bytes() == before
     assert call(capfd, *first, "--out", tmp_path / "out").code == 0
 
@@ -282,7 +284,7 @@ def test_repeated_examples_are_told(run: Path, capfd, tmp_path: Path):
 @pytest.mark.parametrize("word", ["LENGTH=20", "SEED=3", "STEPS=9", "tasks.Classification.num_tasks=3"])
 def test_an_override_that_no_evaluator_uses_is_refused(run: Path, capfd, word: str):
     message = one_line(call(capfd, "eval", run, word))
-    assert message.startswith(f"{word}: no evaluator uses it: it would change meta-training alone; leave it out")
+    assert message.startswith(f"{word}: no evaluator uses it: it would change only meta-training; leave it out")
     message = one_line(call(capfd, "eval", run, "tasks/wine.gin", word))
     assert message.startswith(f"{word}: no evaluator uses it")
     assert not list((run / "evaluations").glob("*/summary.json"))

@@ -64,7 +64,7 @@ def test_a_resumed_run_traces_what_is_left(tmp_path: Path, capfd: pytest.Capture
     assert call(capfd, "train", *TINY, *SMALL, "STEPS=1", *run).code == 0
     outcome = call(capfd, "train", *TINY, *SMALL, "STEPS=3", "train.profile_steps=[1,2]", *run)
     assert outcome.code == 0
-    assert "\ntrain.profile_steps: meta-steps 1 to 1 are done already; traced are 2 to 2\n" in outcome.err
+    assert "\ntrain.profile_steps: meta-steps 1 to 1 are done already; 2 to 2 are traced\n" in outcome.err
     assert traced_steps(tmp_path / "run", "steps_2_2") == [2]
     outcome = call(capfd, "train", *TINY, *SMALL, "STEPS=4", "train.profile_steps=[1,3]", *run)
     assert outcome.code == 0

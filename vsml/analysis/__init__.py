@@ -1,4 +1,4 @@
-"""What the numbers of a run say: tables of its evaluations."""
+"""What runs have measured, as tables, pictures and reports."""
 
 from vsml.analysis.tables import evaluation_table
 

@@ -1,4 +1,4 @@
-"""Two runs side by side, as plain text: how their configs differ, and what came out."""
+"""Two runs side by side, as plain text: how their configs differ, their histories, and their results."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def compare(first: Path, second: Path) -> str:
       second: the other.
 
     Returns:
-      Lines of text. Raises `UserError` where one is no run directory.
+      Lines of text. Raises `UserError` where one is not a run directory.
     """
     runs = [Run(path, path.name or str(path)) for path in (first, second)]
     for run in runs:
         if run.config is None:
-            raise UserError(f"{run.path}: no config.json in it, so this is no run directory: check the path")
+            raise UserError(f"{run.path}: no config.json in it, so this is not a run directory: check the path")
     names = (str(first), str(second))
     settings = [("config", *names), *_settings(*runs)]
     if len(settings) == 1:
@@ -50,7 +50,7 @@ def _settings(first: Run, second: Run) -> list[tuple[str, str, str]]:
 
 
 def _histories(first: Run, second: Run) -> list[str]:
-    """What the runs went through on their way, once where that is the same."""
+    """The histories of the runs; only one where both are the same."""
     histories = [_history(run) for run in (first, second)]
     if histories[0] == histories[1]:
         return ["history: the same", *histories[0]]

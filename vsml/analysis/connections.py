@@ -1,15 +1,16 @@
-"""Which sub-RNNs of a network receive from which, and with which parameter sets: what can be said of any cell.
+"""Which sub-RNNs of a network receive from which, and with which parameter sets. This holds for any cell.
 
 Nodes are sub-RNNs, and the neurons at both ends of the network, where messages arrive from outside and leave. Node r is
-connected to node c where what r sends is part of what c hears:
+connected to node c where what r sends is part of what c receives:
 
     own        a sub-RNN and its own next state
     forward    (a, b) of layer k and every (b, c) of layer k + 1;  input a and (a, b);  (a, b) and output b
     backward   (b, c) of layer k + 1 and every (a, b) of layer k;  the feedback at b and (a, b);  (a, b) and input a
 
-Within one layer no sub-RNN receives from another one: a layer's outputs are not its inputs. Closed to a ring, where the
-last layer has as many outputs as the first has inputs, the outputs are the inputs: forward messages of the last layer
-reach the first, backward messages of the first reach the last. A ring of a single layer receives from itself both ways.
+Within one layer no sub-RNN receives from another one: a layer's outputs are not its inputs. If the last layer has as
+many outputs as the first has inputs, the network can be closed to a ring. There the outputs are the inputs: forward
+messages of the last layer reach the first, backward messages of the first reach the last. In a ring of a single layer,
+the layer receives from itself in both directions.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from vsml.tasks.base import TaskSpec
 OUTSIDE = -1
 """In place of a parameter set: a neuron at the end of the network."""
 MOST_PAIRS = 5_000_000
-"""Pairs of connected nodes that are listed; more take too much memory and cannot be seen."""
+"""Most pairs of connected nodes that are listed; more take too much memory and cannot be drawn."""
 
 
 class Group(NamedTuple):
@@ -46,20 +47,20 @@ class Kind(NamedTuple):
     """What makes two connections copies of one another: the same shares of the same messages, the same parameters."""
 
     own: float  # how much of a sub-RNN's own state goes into the next one: 1 or 0
-    forward: float  # how much of what the sender says forward is heard by the receiver: 1 for a sum, 1 / A for a mean
+    forward: float  # share of the sender's forward message that is received: 1 for a sum, 1 / A for a mean
     backward: float
     sender: int  # parameter set, or OUTSIDE
     receiver: int
 
     @property
     def type(self) -> str:
-        """What is heard, whatever its share and its parameter sets: `forward`, `forward in`, `own + backward`."""
+        """What is received, without shares and parameter sets: `forward`, `forward in`, `own + backward`."""
         end = " in" if self.sender == OUTSIDE else " out" if self.receiver == OUTSIDE else ""
         return " + ".join(name for name, share in zip(PARTS, self[:3], strict=True) if share) + end
 
     @property
     def shares(self) -> str:
-        """The same with shares: `own + 0.5 forward`; what arrives from outside does so whole."""
+        """The same with shares: `own + 0.5 forward`; what arrives from outside has the share 1."""
         end = " in" if self.sender == OUTSIDE else " out" if self.receiver == OUTSIDE else ""
         parts = zip(PARTS, self[:3], strict=True)
         return " + ".join(name if share == 1 else f"{share:.3g} {name}" for name, share in parts if share) + end
@@ -79,8 +80,8 @@ class Connections:
     """All pairs of connected nodes.
 
     Attributes:
-      rows: who sends: `inputs` and `feedback`, each neuron a node, then the layers, each sub-RNN a node.
-      columns: who hears: the layers, then `outputs` and `to inputs`. A ring has nothing but layers.
+      rows: the senders: `inputs` and `feedback`, each neuron a node, then the layers, each sub-RNN a node.
+      columns: the receivers: the layers, then `outputs` and `to inputs`. A ring has layers only.
       senders: int [pairs], the row of each pair.
       receivers: int [pairs], the column.
       kinds: the different kinds of connections, own state first.
@@ -120,7 +121,7 @@ def wirings_and_sets(
 ) -> tuple[list[Wiring], list[int | np.ndarray]]:
     """The wiring of each layer of a VSML learner, and the parameter set, or sets [units]. Raises `UserError`."""
     if not isinstance(learner, VSML):
-        raise UserError(f"learners.{type(learner).__name__} has no sub-RNNs to draw: only learners.VSML has")
+        raise UserError(f"learners.{type(learner).__name__} has no sub-RNNs to draw: use learners.VSML")
     wirings = learner.wirings(spec)
     return wirings, [learner.sharing.set_of(k, wirings, backward_pass) for k in range(len(wirings))]
 
@@ -134,7 +135,7 @@ def connections(wirings: Sequence[Wiring], sets: Sequence[int | np.ndarray], rin
       ring: whether the outputs of the last layer are the inputs of the first.
 
     Raises:
-      UserError: for convolutions, for ends that make no ring, and for networks that are too large.
+      UserError: for convolutions, for ends that cannot form a ring, and for networks that are too large.
     """
     _check(wirings, ring)
     rows, columns = _groups(wirings, ring)
@@ -143,7 +144,7 @@ def connections(wirings: Sequence[Wiring], sets: Sequence[int | np.ndarray], rin
     ends = np.concatenate([sender * shape[1] + receiver for _, sender, receiver, _ in found])
     pairs, pair = np.unique(ends, return_inverse=True)
     shares, start = np.zeros((len(pairs), len(PARTS))), 0
-    for part, sender, _, share in found:  # a pair has each part once at most
+    for part, sender, _, share in found:  # a pair has each part at most once
         shares[pair[start : start + len(sender)], part] = share
         start += len(sender)
     senders, receivers = np.divmod(pairs, shape[1])
@@ -170,12 +171,14 @@ def hearing(source: np.ndarray, neurons: int) -> sparse.csr_array:
 
 def _check(wirings: Sequence[Wiring], ring: bool) -> None:
     if any(wiring.places > 1 for wiring in wirings):
-        raise UserError("a convolution averages states over places, which one matrix cannot: choose another wiring")
+        raise UserError(
+            "a convolution averages states over places, which one matrix cannot express: choose another wiring"
+        )
     first, last = wirings[0], wirings[-1]
     if ring and first.inputs != last.outputs:
         raise UserError(
-            f"{first.inputs} inputs and {last.outputs} outputs make no ring: take ring=False, or as many outputs as "
-            "inputs"
+            f"{first.inputs} inputs and {last.outputs} outputs cannot form a ring: set ring=False, or use as many "
+            "outputs as inputs"
         )
     between = [*pairwise(wirings), *([(last, first)] if ring else [])]
     pairs = 2 * sum(
@@ -184,8 +187,8 @@ def _check(wirings: Sequence[Wiring], ring: bool) -> None:
     )
     if pairs > MOST_PAIRS:
         raise UserError(
-            f"{pairs:,} pairs of sub-RNNs hear each other, too many to be seen: draw a network of fewer neurons, with "
-            f"{MOST_PAIRS:,} pairs at most"
+            f"{pairs:,} pairs of sub-RNNs send to each other, too many to draw: draw a network of fewer neurons, "
+            f"with {MOST_PAIRS:,} pairs at most"
         )
 
 

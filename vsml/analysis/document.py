@@ -52,7 +52,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Code:
-    """Lines as they are."""
+    """Lines that are shown unchanged."""
 
     text: str
 
@@ -118,7 +118,7 @@ def _bold(cell: Cell) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text with nothing that Markdown would take for a mark."""
+    """Text in which the special characters of Markdown are escaped."""
     return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", text)
 
 

@@ -1,6 +1,6 @@
-"""Which runs of a sweep may stand in one comparison: those of the length, settings, schedule and data that they share.
+"""Which runs of a sweep may be compared: those with the length and settings asked for, and the same schedule and data.
 
-What the axes of a sweep vary is what is compared. Anything else that is not alike sets a run apart.
+The axes of a sweep are what is compared. A run that differs in anything else is left out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from vsml.runs.results import Results, Run
 
 
 def comparable(results: Results) -> tuple[Results, dict[str, str]]:
-    """Leaves out what may not stand in one test with the others.
+    """Leaves out the runs that must not be in one test with the others.
 
     Returns:
       The results without these runs, and why each was left out, by its name.
@@ -47,7 +47,7 @@ def _tasks_and_data(run: Run) -> tuple[str, str]:
 
 
 def _unlike_others(found: Mapping[str, tuple[str, Hashable]], reason: str) -> dict[str, str]:
-    """Why runs differ from most of their group, by name; `found` has for each its group and what should be alike."""
+    """Why runs differ from most of their group, by name; `found` holds for each its group and what must be equal."""
     apart = {}
     for group in {group for group, _ in found.values()}:
         own = {name: value for name, (of, value) in found.items() if of == group}
@@ -55,5 +55,5 @@ def _unlike_others(found: Mapping[str, tuple[str, Hashable]], reason: str) -> di
         for name, value in own.items():
             if value != usual:
                 what = "; ".join(value) if isinstance(value, tuple) else ""
-                apart[name] = reason.format(what or "it was never exchanged")
+                apart[name] = reason.format(what or "it was never changed")
     return apart

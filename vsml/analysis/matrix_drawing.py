@@ -1,7 +1,7 @@
 """Pictures of a network of sub-RNNs as one matrix: equal colours are shared entries, zeros are white.
 
-Where every element has a pixel, shades tell the entries of a block apart, and beside it stand the numbers themselves.
-Otherwise a pixel is a pair of nodes, and where there are too many of those too, some neighbouring pairs.
+In a small network every element is drawn: shades distinguish the entries of a block, and a second plot shows the values
+of the weights. In a larger one a pixel is a pair of nodes, or several neighbouring pairs where there are too many.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ PIXELS = 1_440
 LARGEST_READABLE = 3 * PIXELS
 """Nodes beyond which a report leaves the picture out."""
 LARGEST_LABELLED = 40
-"""Nodes that still have room for their names."""
+"""Most nodes along a side for which there is room for their names."""
 NEAREST = 0.025
-"""Distance of two names, as a share of the side."""
+"""Least distance of two names, as a share of the side."""
 MOST_KINDS = 10
-"""Kinds that are listed one by one; of more, the types are."""
+"""Most kinds that the legend lists one by one; of more kinds it lists the types."""
 PALE = 0.35
 """How dark the lightest shade of a colour is."""
 
@@ -56,7 +56,7 @@ def draw_connections(found: Connections, title: str) -> Figure:
     shades = _shades([kind.type for kind in found.kinds], [1] * len(found.kinds))
     height, width = min(rows, PIXELS), min(columns, PIXELS)
     image = np.ones((height, width, 3))
-    first_of_all = np.argsort(found.kind, kind="stable")[::-1]  # what comes last stays: own states
+    first_of_all = np.argsort(found.kind, kind="stable")[::-1]  # the last one written to a pixel stays: own states
     where = found.senders[first_of_all] * height // rows, found.receivers[first_of_all] * width // columns
     image[where] = shades[found.kind[first_of_all]]
     figure = Figure(figsize=(9, 10), layout="constrained")
@@ -69,7 +69,7 @@ def draw_connections(found: Connections, title: str) -> Figure:
 
 
 def draw(view: MatrixView, title: str) -> Figure:
-    """All elements: which are shared, and what they are; by pairs of nodes where they are more than pixels."""
+    """All elements: which of them are shared, and their values; pairs of nodes where the matrix is too large."""
     rows, columns = view.shape
     if max(rows, columns) > LARGEST_DRAWING:
         return draw_connections(view.connections, title)
@@ -101,7 +101,7 @@ def save_drawing(figure: Figure, path: Path) -> None:
       UserError: for another suffix, or where it cannot be written.
     """
     if path.suffix not in (".png", ".svg", ".pdf"):
-        raise UserError(f"{path} has no known kind of picture: let it end in .png, .svg or .pdf")
+        raise UserError(f"{path} is not a known kind of picture: use a name that ends in .png, .svg or .pdf")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=200)

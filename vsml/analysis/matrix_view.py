@@ -13,16 +13,17 @@ Parameter set i has W_i = [own, forward, backward] and b_i, and the heads H_i, h
     M_rn  = R_rn H_i^T     where n is the output of r          R_rn K_i^T      where n is the input of r
     P_rc  = R_rn           where n is output of r, input of c  from layer k to k + 1; Q likewise from layer k + 1 to k
     R_rn  = 1 for a sum, 1 / a for a mean, 1 / sqrt(a) for sqrt, over the a messages that reach neuron n
-    c, d  = the biases b, and those of all heads that are heard or leave; types of neurons are heard as constants too
+    c, d  = the biases b and those of the heads; types of neurons are constant inputs, so that they are in c too
 
-A single layer has nothing in W~ but the own state of each sub-RNN, in blocks along the diagonal: its outputs are not
-its inputs, and all that it hears comes by V. A learner that sends back what reaches its ends (`recirculate`) makes v a
-part of the next u. In a ring (see `connections.py`) nothing is outside; one of a single layer is the paper's equation
+For a single layer, W~ holds only the connections of each sub-RNN to its own state, in blocks along the diagonal: the
+outputs of the layer are not its inputs, and all messages that it receives come through V. A learner that sends back
+what reaches its ends (`recirculate`) makes v a part of the next u. In a ring (see
+`connections.py`) nothing is outside; a ring of a single layer is the paper's equation
 
     W~ = I (x) W + P (x) C + Q (x) U          C = (W.forward H)^T,  U = (W.backward K)^T
 
-One step is one round, in which all layers update at once on what all had sent. A pass of VSML visits one layer after
-the other: each visit is the same step, of which it takes that layer's columns alone.
+One step is one round: all layers update at once, with the messages of the states before the step. A pass of VSML visits
+one layer after the other: each visit is the same step, restricted to the columns of that layer.
 
 Source: Kirsch & Schmidhuber 2021, arXiv 2012.14905, section 2: VSML is a Meta RNN with weight sharing and sparsity.
 """
@@ -62,7 +63,7 @@ class MatrixView:
       connections: the pairs of nodes that have a block.
       matrix: [[V, 0], [W~, M]]: rows are u and s, columns s' and v; neurons are listed one by one with all their
         channels.
-      names: int, where `matrix` may be other than 0: the shared entry that an element is, counted from 1.
+      names: int, the number of the shared entry of each element, counted from 1; 0 outside of all blocks.
       bias: c, [units * size].
       leaving: d.
       activation: act, by name.
@@ -87,17 +88,17 @@ class MatrixView:
 
     @property
     def weights(self) -> sparse.csr_array:
-        """W~: element (r, c) is what state r adds to the next state c."""
+        """W~: element (r, c) is the weight of state r in the next state c."""
         return self.matrix[len(self.leaving) :, : len(self.bias)]
 
     @property
     def inputs(self) -> sparse.csr_array:
-        """V: element (r, c) is what number r that arrives adds to the next state c."""
+        """V: element (r, c) is the weight of entry r of u in the next state c."""
         return self.matrix[: len(self.leaving), : len(self.bias)]
 
     @property
     def outputs(self) -> sparse.csr_array:
-        """M: element (r, c) is what state r adds to number c that leaves."""
+        """M: element (r, c) is the weight of state r in entry c of v."""
         return self.matrix[len(self.leaving) :, len(self.bias) :]
 
     def step(self, s: np.ndarray, u: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -119,23 +120,23 @@ class Network(NamedTuple):
 
 
 def network_of(learner: Learner, params: Params, spec: TaskSpec, backward_pass: bool = False) -> Network:
-    """The network that a VSML learner is in its forward or its backward pass. Raises `UserError` for others."""
+    """The network of a VSML learner in its forward or backward pass. Raises `UserError` for other learners."""
     wirings, sets = wirings_and_sets(learner, spec, backward_pass)
     types = np.asarray(params["types"], np.float64) if "types" in params else None
     return Network(learner.cell, params["cell"], wirings, sets, types)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def refusal(cell: Cell) -> str:
-    """Why a network of this cell is no single matrix, nothing if it is one."""
+    """Why a network of this cell cannot be written as one matrix; empty if it can."""
     if not isinstance(cell, Vanilla):
-        return f"cells.{type(cell).__name__} has no matrix view: only sums of states do, use cells.Vanilla"
+        return f"cells.{type(cell).__name__} has no matrix view: its step is not one weighted sum, use cells.Vanilla"
     if cell.layer_norm:
         return "messages with LayerNorm have no matrix view: set cells.Vanilla.layer_norm to False"
     return ""
 
 
 def matrix_view(network: Network) -> MatrixView:
-    """The Meta RNN that a network of vanilla sub-RNNs is.
+    """A network of vanilla sub-RNNs as one Meta RNN.
 
     Raises:
       UserError: for a cell with LayerNorm or of another kind, and for what `connections` refuses.
@@ -155,10 +156,10 @@ def step_difference(network: Network, s: Sequence[Array], forward: Array, backwa
     """The largest difference between a step of the Meta RNN and a round of messages, in states and what leaves.
 
     Args:
-      network: as for `matrix_view`, whose errors it has.
+      network: as for `matrix_view`, with the same errors.
       s: per layer the states [N, units].
-      forward: what arrives at the inputs, [M, inputs]; in a ring it is left out of account.
-      backward: what arrives at the outputs, [M, outputs]; likewise.
+      forward: what arrives at the inputs, [M, inputs]; ignored in a ring.
+      backward: what arrives at the outputs, [M, outputs]; ignored in a ring.
     """
     view = matrix_view(network)
     states, leaving = jax.jit(partial(_round, network))(s, forward, backward)
@@ -170,7 +171,7 @@ def step_difference(network: Network, s: Sequence[Array], forward: Array, backwa
 def _round(
     network: Network, s: Sequence[Array], forward: Array, backward: Array
 ) -> tuple[list[Array], tuple[Array, Array]]:
-    """One round of messages: the states of all layers, and what then leaves, forward and backward."""
+    """One round of messages: the new states of all layers, and what then leaves, forward and backward."""
     channels, layers = forward.shape[0], range(len(network.wirings))
     silent = [jnp.zeros((channels, w.units)) for w in network.wirings]
     sent = [_visit(network, k, s[k], silent[k], silent[k], ticks=0) for k in layers]
@@ -264,7 +265,7 @@ def _assemble(
 
 
 def _starts(groups: Sequence[Group], weights: _Weights) -> np.ndarray:
-    """Where each node's rows start, and after the last where all end."""
+    """The first row of each node, followed by the number of all rows."""
     size, channels = weights.shape
     widths = [np.full(len(g.names), channels if g.layer == OUTSIDE else size) for g in groups]
     return np.cumsum(np.concatenate([[0], *widths]))
@@ -274,7 +275,7 @@ def _biases(network: Network, weights: _Weights) -> tuple[np.ndarray, np.ndarray
     """c and d."""
     wirings, channels = network.wirings, weights.shape[1]
     sets = [np.broadcast_to(own, w.units) for own, w in zip(network.sets, wirings, strict=True)]
-    # What the biases of heads alone make neurons hear, per layer [outputs, M] and [inputs, M].
+    # What neurons receive from the biases of heads alone, per layer [outputs, M] and [inputs, M].
     forward = [
         sending(w.reduce_forward, w.output_of, w.outputs).T @ weights.head_biases[0][own]
         for w, own in zip(wirings, sets, strict=True)

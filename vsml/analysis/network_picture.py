@@ -20,8 +20,8 @@ from vsml.tasks.base import TaskSpec
 from vsml.types import Params
 
 CAPTION = (
-    "The network as the weight matrix of one Meta RNN, a pixel per pair of nodes: rows send, columns hear, zeros are "
-    "white, equal colours share their weights."
+    "The network as the weight matrix of one Meta RNN, a pixel per pair of nodes: rows send, columns receive, zeros "
+    "are white, equal colours share their weights."
 )
 
 
@@ -31,7 +31,7 @@ def network_picture(
     """The matrix of a network with these meta-parameters.
 
     Args:
-      learner: one made of sub-RNNs.
+      learner: a learner made of sub-RNNs.
       params: its meta-parameters.
       spec: the tasks that it is built for.
       backward_pass: whether the parameter sets are those of the backward pass.
@@ -47,13 +47,13 @@ def network_picture(
     title = _title(learner, found)
     if why := refusal(learner.cell):
         return draw_connections(found, title), f"{title}; without weights: {why}"
-    if max(found.shape) > LARGEST_DRAWING:  # nor can its elements be seen, which are more
+    if max(found.shape) > LARGEST_DRAWING:  # its elements, which are even more, would not be visible
         return draw_connections(found, title), title
     return draw(matrix_view(network_of(learner, params, spec, backward_pass)), title), title
 
 
 def report_section(run: Path) -> list[Block]:
-    """The section of a run's report; nothing where there are no sub-RNNs, or too many to be seen."""
+    """The section of a run's report; empty where there are no sub-RNNs, or too many to draw."""
     try:
         learner = configs.load(str(run / names.CONFIG_GIN)).build().learner
         found = connections_of(learner, sources.task_specs(sources.of_run(run).about)[0])

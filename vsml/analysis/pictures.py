@@ -23,7 +23,7 @@ ABSENT_SPREAD = Spread(math.nan, math.nan, math.nan)
 
 
 def learning_curves(results: Results, name: str, summary: Summary) -> list[Block]:
-    """The curves of an evaluation over a lifetime, a picture each with one line per row."""
+    """The curves of an evaluation over a lifetime: one picture per curve, with one line per row."""
     saved = {label: [run.curves(name) for run in runs] for label, runs in results.rows.items()}
     saved = {label: [curves for curves in runs if curves] for label, runs in saved.items()}
     saved = {label: runs for label, runs in saved.items() if runs}
@@ -77,13 +77,13 @@ def held_out(results: Results) -> list[Block]:
 
 
 def _history(run: Run, name: str) -> list[tuple[int, Summary]]:
-    """An evaluation by meta-steps, during meta-training and after it."""
+    """The results of an evaluation, each with its meta-steps, during meta-training and after it."""
     found = [(e["step"], Summary(name, e["evaluations"][name])) for e in run.interim if name in e["evaluations"]]
     return found + [((run.summary or {})["meta_steps"], summary) for summary in evaluated([run], name)]
 
 
 def _held_out_curve(histories: Sequence[Sequence[tuple[int, Summary]]], headline: str) -> Curve:
-    """A score over meta-steps as far as all runs have come, with its interval over them, or over lifetimes of one."""
+    """A score over the meta-steps that all runs have reached, with its interval over runs, or over lifetimes of one."""
     spreads = [{step: s.spread(headline) or ABSENT_SPREAD for step, s in history} for history in histories]
     steps = [step for step in spreads[0] if all(step in own for own in spreads)]
     means = np.asarray([[own[step].mean for step in steps] for own in spreads])
@@ -94,7 +94,7 @@ def _held_out_curve(histories: Sequence[Sequence[tuple[int, Summary]]], headline
 
 
 def over_meta_steps(results: Results) -> list[Block]:
-    """What the objective measures, a picture each with one line per row."""
+    """The metrics of the objective over meta-steps: one picture per metric, with one line per row."""
     entries = {label: [run.metrics for run in runs if run.metrics] for label, runs in results.rows.items()}
     entries = {label: runs for label, runs in entries.items() if runs}
     if not entries:
@@ -114,7 +114,7 @@ def over_meta_steps(results: Results) -> list[Block]:
 
 
 def _training_curve(runs: Sequence[Sequence[Mapping[str, Any]]], metric: str) -> Curve:
-    """A metric of runs as far as all of them have come."""
+    """A metric over the meta-steps that all runs have reached."""
     length = min(map(len, runs))
     values = [[logged(entry, metric) for entry in metrics[:length]] for metrics in runs]
     width = max(1, length // 50)
@@ -123,7 +123,7 @@ def _training_curve(runs: Sequence[Sequence[Mapping[str, Any]]], metric: str) ->
 
 
 def by_axis(results: Results) -> list[Block]:
-    """Bars per axis: what each of its points comes to, over all runs that have it."""
+    """Bars per axis: the score of each of its points, over all runs that have it."""
     panels, limits, chances = [], [], []
     for name in evaluation_names(results.runs):
         first = evaluated(results.runs, name)[0]
@@ -140,7 +140,7 @@ def by_axis(results: Results) -> list[Block]:
         return []
     svg = plots.bars(panels, limits, chances)
     caption = (
-        "What each point of an axis comes to: mean over all runs that have it, whatever their other axes, with the "
+        "The score of each point of an axis: mean over all runs that have it, whatever their other axes, with the "
         f"95 % interval over these runs, or with each of them where they are fewer than {plots.ENOUGH}."
         f"{'' if chances == [None] * len(chances) else ' The vertical line is chance.'}"
     )
@@ -150,8 +150,8 @@ def by_axis(results: Results) -> list[Block]:
 def by_ratio(results: Results) -> list[Block]:
     """Headlines against how many learned variables share a meta-parameter, where the rows differ in that.
 
-    Evaluations with the same headline share a picture. What the objective measures stands beside where the names say
-    that it is the same: `accuracy` beside `cumulative_accuracy`.
+    Evaluations with the same headline share a picture. A metric of the objective is in it too where its name says that
+    it measures the same: `accuracy` with `cumulative_accuracy`.
     """
     lines: dict[str, dict[str, list[Scored]]] = {}
     measures: dict[str, Measure] = {}
@@ -195,7 +195,7 @@ def by_ratio(results: Results) -> list[Block]:
 
 
 def _measure(results: Results, metric: str) -> Measure:
-    """How a metric of meta-training is shown: as the scores that are named after it, as far as they agree."""
+    """Limits and chance of a metric of meta-training: those of the scores named after it, where they agree."""
     evaluations = [
         e for run in results.runs for e in (run.summary or (run.interim or [{}])[-1]).get("evaluations", {}).items()
     ]
@@ -208,7 +208,7 @@ def _measure(results: Results, metric: str) -> Measure:
 
 
 def _measures(score: str, metric: str) -> bool:
-    """Whether a score is that of a metric, by its name: `cumulative_accuracy` of `accuracy`."""
+    """Whether a score measures a metric, judged by its name: `cumulative_accuracy` measures `accuracy`."""
     return f"_{score}".endswith(f"_{metric}")
 
 
@@ -235,13 +235,13 @@ def _curve(runs: Sequence[np.ndarray], batch: int) -> Curve:
 
 
 def _about_bands(lines: Mapping[str, Curve], otherwise: str = "") -> str:
-    """What stands around the means."""
+    """The sentence of a caption that says what is drawn around the means."""
     if len(lines) > plots.MAX_BANDS:
         return ""
     few = [curve.single is not None for curve in lines.values()]
     if all(few):
         return f" Pale: each seed{otherwise}."
-    each = f", or, pale, each where there are fewer than {plots.ENOUGH}" if any(few) else ""
+    each = f"; where there are fewer than {plots.ENOUGH}, each is shown pale" if any(few) else ""
     return f" Bands are 95 % intervals over seeds{otherwise}{each}."
 
 

@@ -1,7 +1,7 @@
 """Pictures of runs as SVG: curves with their intervals, bars and points, without a background.
 
-Colours are those that colour-blind readers tell apart, and black, which turns white where the reader prefers dark.
-Where there are few values, each is shown: Student's interval of two is wider than most axes.
+Colour-blind readers can tell the colours apart; black turns light where the reader prefers dark pages. Where there are
+few values, each is shown: Student's interval of two values is wider than most axes.
 
 Source of the colours: M. Okabe and K. Ito 2008, "Color universal design".
 """
@@ -25,23 +25,23 @@ from vsml.evaluation.statistics import band
 BLACK, GREY = "#000000", "#808080"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", BLACK, "#F0E442")
 STYLES = ("-", "--", ":", "-.")
-"""With the colours, 32 lines are told apart."""
+"""Together with the colours, these distinguish 32 lines."""
 MAX_BANDS = 6
-"""With more lines than these, bands would hide each other: there are none then."""
+"""Most lines that are drawn with bands; the bands of more would hide each other."""
 MAX_MARKERS = 20
-"""A line of no more points than these shows each of them."""
+"""Most points of a line that are drawn with markers."""
 ENOUGH = 5
-"""Values from which on a mean is shown with its interval; of fewer than these each is shown."""
+"""Least number of values for which a mean is shown with its interval; of fewer values, each is shown."""
 INK = "svg{color:#1a1a1a;fill:currentColor}@media (prefers-color-scheme:dark){svg{color:#e4e4e4}}"
-"""What is black has the colour of text on the page that shows the picture."""
+"""A style in which black elements take the colour of text, dark or light as the reader prefers."""
 WIDTH, BAR = 5.8, 0.36
-"""Inches: of a figure, of which a phone shows about 60 %, and the height of a bar."""
+"""In inches: the width of a figure, which a phone shows at about 60 %, and the height of a bar."""
 LEGEND = 90
-"""Letters of a line of the legend."""
+"""Characters in a line of the legend."""
 PLOT, LINE = 2.8, 0.2
-"""Inches: of a plot at least, and of a line of the legend."""
+"""In inches: the least height of a plot, and the height of a line of the legend."""
 TICK = 24
-"""Letters beside a tick at most."""
+"""Most characters of the label of a tick."""
 
 
 class Curve(NamedTuple):
@@ -62,7 +62,7 @@ class Scored(NamedTuple):
 
 
 def of_means(x: np.ndarray, curves: np.ndarray) -> Curve:
-    """The mean of curves [n, T] over `x` [T], with its interval or, where they are few, with themselves."""
+    """The mean of curves [n, T] over `x` [T], with its interval or, where there are few, with the curves."""
     with np.errstate(invalid="ignore"):
         mean, interval = band(curves)
     return Curve(x, mean, interval, curves if 1 < len(curves) < ENOUGH else None)
@@ -81,7 +81,7 @@ def curves(
       lines: name -> curve.
       references: the same, drawn in grey.
       labels: of the horizontal and the vertical axis, with units.
-      limits: of the vertical axis; None for those of lines and references; bands may leave the picture.
+      limits: of the vertical axis; None to fit lines and references; bands may then be cut off.
       chance: a horizontal line; None for none.
 
     Returns:
@@ -196,13 +196,13 @@ def scale(
 
 
 def _figure(rows: int) -> tuple[Figure, Axes]:
-    """A figure that a phone can still show, with room for so many names below."""
+    """A figure that is legible on a phone, with room for `rows` names below."""
     figure = Figure(figsize=(WIDTH, 3.4 + 0.1 * rows), layout="constrained")
     return figure, _tidy(figure.add_subplot())
 
 
 def _name_below(figure: Figure) -> None:
-    """Names what is drawn, where there are several, in as many columns as there is room for."""
+    """Adds a legend where there are several names, in as many columns as fit."""
     names = figure.axes[0].get_legend_handles_labels()[1]
     if len(names) < 2:
         return
@@ -214,7 +214,7 @@ def _name_below(figure: Figure) -> None:
 
 
 def _short(names: Sequence[str]) -> str:
-    """Names of rows that stand at one place of an axis, which has room for a few letters."""
+    """The names of the rows at one place of an axis, shortened: a tick has room for few characters."""
     whole = ", ".join(names)
     if len(whole) <= TICK:
         return whole
@@ -224,12 +224,12 @@ def _short(names: Sequence[str]) -> str:
 
 
 def window(length: int) -> int:
-    """Steps of a running mean over a lifetime: a twentieth."""
+    """Steps of a running mean over a lifetime: a twentieth of its length."""
     return max(1, math.floor(length / 20))
 
 
 def _limits(heights: Sequence[np.ndarray]) -> tuple[float, float] | None:
-    """What shows all of these, with a margin."""
+    """Limits of an axis that shows all of these, with a margin; None where none is finite."""
     finite = np.concatenate([height[np.isfinite(height)] for height in heights])
     if not finite.size:
         return None

@@ -111,11 +111,11 @@ def _left_out(apart: Mapping[str, str], damaged: Sequence[tuple[Run, str]]) -> l
     blocks: list[Block] = []
     if rows:
         note = Text(
-            "These runs are not like the others in what the sweep does not vary, so they are in no table or plot."
+            "These runs differ from the others in something that the sweep does not vary: no table or plot has them."
         )
         blocks += [Heading("Not compared"), note, Table(("run", "reason"), rows)]
     if files:
-        note = Text("What these files hold is missing below; vsml eval RUN makes those of an evaluation again.")
+        note = Text("The contents of these files are missing below; vsml eval RUN writes those of an evaluation again.")
         blocks += [Heading("Damaged files"), note, Table(("run", "file"), files)]
     return blocks
 
@@ -166,7 +166,7 @@ def _column(
     """Row -> the cells of its mean with interval and of its p value.
 
     Args:
-      values: one per run of a row; none where the row has none.
+      values: row -> a value per run; empty where the row has none.
       lower_is_better: the direction in which one is the best; None where that is not known.
       alone: intervals of rows of a single run.
     """
@@ -202,13 +202,13 @@ def _rival_row(results: Results, rival: Summary, scores: Sequence[str]) -> list[
 
 
 def _meta_training(results: Results) -> list[Block]:
-    """What meta-training came to, and what was measured on the way."""
+    """The outcome of meta-training, and what was measured during it."""
     blocks = [*_outcome(results), *held_out(results), *over_meta_steps(results)]
     return [Heading("Meta-training"), *blocks] if blocks else []
 
 
 def _outcome(results: Results) -> list[Block]:
-    """The table of what meta-training came to, where it has come to its end."""
+    """The table of the outcome of meta-training, for runs that have ended."""
     ended = {label: [run.metrics for run in runs if run.summary] for label, runs in results.rows.items()}
     ended = {label: [metrics for metrics in runs if metrics] for label, runs in ended.items() if any(runs)}
     if not ended:
@@ -231,7 +231,7 @@ def _outcome(results: Results) -> list[Block]:
 
 
 def _differences(results: Results) -> list[Block]:
-    """What the resolved configs of the rows differ in, the seed left out."""
+    """The settings in which the resolved configs of the rows differ, without the seed."""
     configs = {label: next((run.config for run in runs if run.config), None) for label, runs in results.rows.items()}
     trees = {label: leaves(config["train"], "train") for label, config in configs.items() if config}
     keys = dict.fromkeys(key for tree in trees.values() for key in tree if key != "train.seed")
@@ -272,14 +272,14 @@ def _costs(results: Results) -> list[Block]:
         *("meta-training (s)", "peak memory (MiB)", "on the accelerator (MiB)", "devices", "|V_M|", "|V_L|"),
     )
     note = (
-        "Seconds of meta-training, compilation included, mean over seeds ± 95 % interval. Memory is the most of any "
-        "run, of its process and of its first accelerator."
+        "Seconds of meta-training, compilation included, mean over seeds ± 95 % interval. Memory is the "
+        "largest peak of all runs: of the process, and on its first accelerator."
     )
     return [Heading("Time and memory"), Table(header, rows), Text(note)]
 
 
 def _code_and_changes(results: Results) -> list[Block]:
-    """Code and devices of the runs, and what was changed on the way."""
+    """Code and devices of the runs, and what was changed during them."""
     began: dict[str, list[str]] = {}
     rows, exchanged = [], False
     for run in results.runs:

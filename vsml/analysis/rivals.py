@@ -1,4 +1,4 @@
-"""The learned algorithm against each of its rivals, on the very same lifetimes: the table of an evaluation.
+"""The learned algorithm against each of its rivals, on the same lifetimes: the table of an evaluation.
 
     one seed        pairs are lifetimes: Student's paired test, as `summary.json` has it
     several seeds   V_M of a seed is the unit: the same test on the seeds' mean differences
@@ -21,7 +21,7 @@ from vsml.evaluation.summary import Paired, Summary
 NOTE = (
     "The learned algorithm minus the rival on the same lifetimes, mean ± 95 % interval; p: Student's paired t test, "
     "two-sided, not corrected for the number of comparisons. With one seed the pairs are its lifetimes, which say "
-    "nothing of other seeds of meta-training. With several seeds the unit is V_M of a seed, by its mean difference."
+    "nothing about other seeds of meta-training. With several seeds the unit is V_M of a seed, by its mean difference."
 )
 
 
@@ -32,11 +32,11 @@ def against_rivals(
 
     Args:
       found: row -> the summaries of one evaluation, one per seed.
-      heads: row -> the cells that say which it is.
-      names: of these cells.
+      heads: row -> the cells that say which row it is.
+      names: the headers of these cells.
 
     Returns:
-      A heading, a table and a note; nothing where there are no rivals, or runs did not write down what is paired.
+      A heading, a table and a note; empty where there are no rivals, or no paired differences.
     """
     scores = next(iter(found.values()))[0].scores
     rows = []
@@ -56,7 +56,7 @@ def against_rivals(
 
 
 def _test(rivals: Sequence[Summary], score: str) -> Paired | None:
-    """A rival as every seed has met it."""
+    """The test against one rival: over the seeds, or over the lifetimes where there is one seed; None without pairs."""
     each = [found for rival in rivals if (found := rival.paired(score))]
     if len(each) < 2:
         return each[0] if each else None

@@ -13,7 +13,7 @@ from vsml.metrics import of_the_objective
 from vsml.runs.results import Run
 
 LAST_SHARE = 0.1
-"""Share of the logged meta-steps whose mean is the outcome of meta-training."""
+"""The mean over this last share of the logged meta-steps is the outcome of meta-training."""
 
 
 def evaluation_names(runs: Iterable[Run]) -> list[str]:
@@ -22,7 +22,7 @@ def evaluation_names(runs: Iterable[Run]) -> list[str]:
 
 
 def evaluated(runs: Sequence[Run], name: str) -> list[Summary]:
-    """The summaries of an evaluation, as far as they are there."""
+    """The summaries of an evaluation, of those runs that have one."""
     summaries = [(run.summary or {}).get("evaluations", {}).get(name) for run in runs]
     return [Summary(name, summary) for summary in summaries if summary]
 

@@ -21,15 +21,15 @@ NARROWEST = 13
 
 
 def evaluation_table(evaluations: Mapping[str, Mapping[str, Any]], width: int = WIDTH) -> str:
-    """Renders evaluations side by side with their rivals; those with the same scores under one head.
+    """Renders evaluations side by side with their rivals; those with the same scores under one header.
 
     Args:
       evaluations: what `summary.json` holds under `evaluations`: name -> summary of one evaluator.
       width: columns.
 
     Returns:
-      Lines without a final line break, no wider where possible: deviations are left out where there is no room for
-      them.
+      Lines without a final line break, no wider than `width` where possible: standard deviations are left out where
+      they do not fit.
     """
     summaries = [Summary(name, content) for name, content in evaluations.items()]
     lines: list[str] = []
@@ -64,7 +64,7 @@ def about(summary: Summary) -> str:
 
 
 def _fact(name: str, value: Any) -> str:
-    """`chance 0.100`; the name alone of what is so, nothing of what is not, or is not plain."""
+    """`chance 0.100`; only the name for True; nothing for False, an empty text or a value that is not plain."""
     if isinstance(value, bool):
         return name if value else ""
     if isinstance(value, float):
@@ -73,7 +73,7 @@ def _fact(name: str, value: Any) -> str:
 
 
 def number(value: float, interval: float | None = None) -> str:
-    """A value, with the half width of its interval: three decimals, or three digits of what is too large or small."""
+    """A value, with the half width of its interval: three decimals, or three digits if it is large or small."""
     if not math.isfinite(value):
         return "not finite"
     form = _form(value, interval)
@@ -86,7 +86,7 @@ def _form(value: float, interval: float | None) -> str:
 
 
 def _block(summaries: Sequence[Summary], with_std: bool) -> list[str]:
-    """The lines of evaluations with the same scores: a head, then of each a title and its rows."""
+    """The lines of evaluations with the same scores: a header, then for each a title and its rows."""
     blocks = [[(summary, LEARNED), *((r, r.name) for r in summary.rivals.values())] for summary in summaries]
     rows = [row for block in blocks for row in block]
     measures = summaries[0].scores

@@ -54,7 +54,7 @@ def _run(argv: list[str]) -> int:
 
 
 def _of_another_process() -> bool:
-    """Whether process 0 of several says for this one what all of them have to say."""
+    """Whether this process is not process 0, which prints what all of them would print."""
     from vsml.training.distributed import is_main
 
     return not is_main()

@@ -1,7 +1,7 @@
 """What a shell offers when Tab is pressed, and the scripts that make it ask.
 
 The script of a shell runs `vsml __complete SHELL LINE` with the command line up to the cursor. An answer is one
-candidate per line; a blank at its end says that the word is whole.
+candidate per line; a blank at its end means that the word is complete.
 
 Only names of parts need JAX to be found. They are kept in the user's cache until a source file of the package changes.
 """
@@ -80,7 +80,7 @@ def complete(words: Sequence[str]) -> str:
 
 
 def _candidates(before: Sequence[str], current: str) -> Candidates:
-    """What may stand in place of `current` after the words `before` it; more than begins alike."""
+    """Candidates for `current` after the words `before` it, also those that do not begin with it."""
     if not before:
         return {verb.name: verb.summary for verb in usage.VERBS}
     verb = next((verb for verb in usage.VERBS if verb.name == before[0]), None)
@@ -160,7 +160,7 @@ def _paths(current: str, wanted: Callable[[Path], bool]) -> Candidates:
 
 
 def _overrides(current: str, first: str) -> Candidates:
-    """Gin files and keys; behind a key its values."""
+    """Gin files and keys; after `KEY=`, the values of the key."""
     key, given, _ = current.partition("=")
     if given:
         return {f"{key}={value}": "" for value in _choices(key, first)}
@@ -182,7 +182,7 @@ def _stepwise(found: Candidates, current: str) -> Candidates:
 
 
 def _bound_keys(first: str) -> dict[str, str]:
-    """What shipped recipes bind, and the recipe or run that the line names: macros, settings of a scope, of optax."""
+    """Key -> value: macros that shipped files bind, and all that the recipe or run on the line binds."""
     macros = re.findall(r"^([A-Z][A-Z0-9_]*)\s*=\s*(.*)", _shipped_text(), re.MULTILINE)
     own = re.findall(r"^((?:\w+/)*[a-z]\w*\.[\w.]+|[A-Z][A-Z0-9_]*)\s*=\s*(.*)", _text(first), re.MULTILINE)
     return dict([*macros, *own])

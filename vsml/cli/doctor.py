@@ -1,6 +1,6 @@
 """`vsml doctor`: what a bug report needs to know of this machine, and what is missing on it.
 
-No more of the environment is shown than the variables named here.
+Of the environment, only the variables named here are shown.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
     "VSML_DATA_DIR",
 )
-"""What changes how vsml runs."""
+"""Environment variables that change how vsml runs."""
 LITTLE = 1 << 30
-"""Bytes of disk space that soon are too few."""
+"""Bytes of free disk space below which it soon runs out."""
 NVIDIA = Path("/proc/driver/nvidia/gpus")
 
 Row = tuple[str, str]
 
 
 class Doctor:
-    """Looks at this machine: `rows` say what is there, `missing` what is not, with the mend."""
+    """Looks at this machine: `rows` say what is there, `missing` what is not, and how to fix it."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
@@ -101,7 +101,7 @@ class Doctor:
         if not writable:
             self.missing.append(f"{there.absolute()} cannot be written: work in another folder, or set --run_dir")
         if free < LITTLE:
-            self.missing.append(f"only {_bytes(free)} of disk space are free here: a run writes checkpoints")
+            self.missing.append(f"only {_bytes(free)} of disk space is free here: a run writes checkpoints")
 
     def _data(self) -> Iterator[Row]:
         from vsml.config import parts
@@ -109,7 +109,7 @@ class Doctor:
 
         folder = os.environ.get("VSML_DATA_DIR")
         if folder and not Path(folder).expanduser().is_dir():
-            self.missing.append(f"VSML_DATA_DIR is {folder}, which is no folder: make it, or set it to another one")
+            self.missing.append(f"VSML_DATA_DIR is {folder}, which is not a folder: make it, or set it to another one")
         absent = []
         for part in parts("sources"):
             name = part.name.removeprefix("sources.")
@@ -227,7 +227,7 @@ def _downloads() -> list[Path]:
 def _examples(source: Any) -> Iterator[tuple[str, str | UserError | None]]:
     """How many examples each split of a source has on this machine, None for no file, an error where it is corrupt.
 
-    Sources that need a file of the user's own, or make their examples up, have no splits to look for.
+    Sources that need a file of the user's own, or generate their examples, have no splits to look for.
     """
     from vsml.tasks.sources.files import Missing, offline
 

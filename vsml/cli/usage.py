@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 WIDTH = 80
 COMPLETE = "__complete"
-"""A verb for the scripts of `vsml completion` alone."""
+"""A verb that only the scripts of `vsml completion` use."""
 
 Kind = Literal[
     "recipe", "sweep", "tasks", "override", "learned", "run", "results", "directory", "file", "part", "shell"
@@ -29,10 +29,10 @@ class Flag:
 
     name: str
     meaning: str
-    value: str = ""  # what stands for its value in help; none for a switch
+    value: str = ""  # the placeholder of its value in help; none for a switch
     default: Any = None
     is_a: Literal["text", "texts", "number", "switch", "choice"] = "text"
-    choices: tuple[str, ...] = ()  # all there are of a choice, of a text some
+    choices: tuple[str, ...] = ()  # all values of a choice, or some of a text
     kind: Kind | None = None  # of its value
 
 
@@ -68,12 +68,12 @@ VERBS = (
         "RECIPE [GIN_FILE | KEY=VALUE ...]",
         ("recipe", "override"),
         (
-            Flag("run_dir", "where the run lives; runs/RECIPE without it", "DIR", kind="directory"),
-            Flag("devices", "how many devices to use; without it all that divide the population", "N", is_a="number"),
-            Flag("dry_run", "build everything, print what it would take, and end", "", False, "switch"),
+            Flag("run_dir", "the directory of the run (default: runs/RECIPE)", "DIR", kind="directory"),
+            Flag("devices", "how many devices to use (default: all that divide the population)", "N", is_a="number"),
+            Flag("dry_run", "build everything, print what a run would need, and end", "", False, "switch"),
             Flag(
                 "distributed",
-                "be one of several processes of this run; Slurm, a TPU pod or MPI says which, or the next three flags",
+                "run as one of several processes; Slurm, a TPU pod, MPI or the next three flags say which one",
                 "",
                 False,
                 "switch",
@@ -92,7 +92,7 @@ VERBS = (
     Verb(
         "eval",
         "meta-test what a run has learned, also on other tasks",
-        "Runs what a run has learned with its meta-parameters frozen, and shows the table.",
+        "Evaluates what a run has learned, with frozen meta-parameters, and shows the table.",
         "RUN_DIR | FILE.npz [GIN_FILE | KEY=VALUE ...]",
         ("learned", "override"),
         (
@@ -100,7 +100,7 @@ VERBS = (
             CHECKPOINT,
             Flag(
                 "out",
-                "where the outcome goes; without it RUN_DIR, a folder in RUN_DIR/evaluations, or FILE.evaluations",
+                "where the results go (default: RUN_DIR, a folder in RUN_DIR/evaluations, or FILE.evaluations)",
                 "DIR",
                 kind="directory",
             ),
@@ -128,7 +128,7 @@ VERBS = (
         "FILE [GIN_FILE | KEY=VALUE ...]",
         ("sweep", "override"),
         (
-            Flag("sweep_dir", "where the sweep lives; runs/FILE without it", "DIR", kind="directory"),
+            Flag("sweep_dir", "the directory of the sweep (default: runs/FILE)", "DIR", kind="directory"),
             Flag("list", "show the points and how far they are, and end", "", False, "switch"),
             Flag("jobs", "points at once; cores are shared out", "N", 1, "number"),
             Flag("index", "run this point alone, in this process", "I", is_a="number"),
@@ -216,12 +216,12 @@ VERBS = (
 )
 
 WORDS = {
-    "RECIPE": "a recipe: recipes/quickstart.gin, or a file of yours; `vsml recipes` lists those that are shipped",
-    "FILE": "a sweep: sweeps/learners.gin, or a file of yours",
+    "RECIPE": "a recipe: recipes/quickstart.gin, or your own file; `vsml recipes` lists those that are shipped",
+    "FILE": "a sweep: sweeps/learners.gin, or your own file",
     "RUN_DIR": "the directory of a run, such as runs/quickstart",
     "FILE.npz": "meta-parameters in one file, from `vsml export`",
     "DIR": "the directory of a run or a sweep, such as runs/quickstart",
-    "GIN_FILE": "a gin file that changes some settings: cells/gru.gin, or a file of yours",
+    "GIN_FILE": "a gin file that changes some settings: cells/gru.gin, or your own file",
     "KEY=VALUE": "a setting: a macro, as in STEPS=200, or AXIS.PART.FIELD, as in cells.LSTM.size=32; later ones win",
     "AXIS": "cells, learners, tasks, ...; `vsml parts optax` lists what optax offers",
     "AXIS.PART": "one of its parts, such as cells.LSTM",
@@ -236,7 +236,7 @@ def find(name: str) -> Verb:
     if name not in names:
         from vsml.config import suggest
 
-        raise UserError(f"'{name}' is no command{suggest(name, names) or ': commands are ' + ', '.join(names)}")
+        raise UserError(f"'{name}' is not a command{suggest(name, names) or ': commands are ' + ', '.join(names)}")
     return VERBS[names.index(name)]
 
 

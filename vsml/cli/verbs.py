@@ -1,6 +1,6 @@
 """What each verb of the command line does: a function of its words and flags that returns the exit code.
 
-What is heavy is imported where it is needed: most verbs start without JAX.
+Heavy modules are imported where they are needed: most verbs start without JAX.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _overrides(arguments: Arguments) -> list[str]:
 
 
 def _use_the_machine() -> None:
-    """Before JAX is used: all cores of a CPU, and programs that were compiled before."""
+    """Lets JAX use all cores of a CPU and the compiled programs of earlier commands; call it before JAX is used."""
     from vsml.hardware import keep_compiled, one_device_per_core
 
     one_device_per_core()

@@ -1,13 +1,13 @@
-"""The only door to gin: the parts that gin files may name, reading and checking them, saving and building the outcome.
+"""The only interface to gin: the parts that gin files may name; reading, checking, saving and building configs.
 
     load(recipe, overrides) -> Config -> .text, .json, .build() -> Experiment
 
     catalogue     which parts there are                    cells.LSTM, optax.adam, train
     statements    gin files and KEY=VALUE to bindings      each with its FILE:LINE
     resolution    bindings to the parts of an experiment   strict: whatever has no effect is an error
-    manual        what the parts say of themselves
+    manual        descriptions of the parts
     fitting       whether a value fits a field's type
-    config        the outcome, and gin to build it
+    config        the checked config, and gin to build it
     sweeps        sweep files: which recipe, which axes
 
 Nothing else in the package imports gin.

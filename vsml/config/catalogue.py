@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from vsml.config.statements import Binding
 
 ROOT = "train"
-"""The one injected root: the part that everything else hangs on."""
+"""The root: the part from which all other parts of an experiment are reached."""
 
 AXES: Mapping[str, tuple[str, str]] = {
     "learners": ("vsml.learners", "vsml.learners.base.Learner"),
@@ -44,7 +44,7 @@ AXES: Mapping[str, tuple[str, str]] = {
     "evaluators": ("vsml.evaluation", "vsml.evaluation.base.Evaluator"),
 }
 """Axis -> the package to import and the base class of its parts. A package may hold `PARTS`, a tuple of further frozen
-dataclasses that gin files may name on that axis although they are no subclass of its base."""
+dataclasses that gin files may name on that axis although they are not subclasses of its base."""
 
 
 @dataclass(frozen=True)
@@ -145,10 +145,10 @@ def suggest(word: str, choices: Iterable[str]) -> str:
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """The nearest of the choices, blind to case, or nothing if none is near."""
+    """The nearest of the choices, regardless of case, or nothing if none is near."""
     by_lower = {choice.lower(): choice for choice in choices}
     near = difflib.get_close_matches(word.lower(), by_lower, n=5, cutoff=0.6)
-    # Swapped letters are the commonest slip, and difflib rates them low.
+    # Swapped letters are the most common typing error, and difflib rates them low.
     near.sort(key=lambda choice: sorted(choice) != sorted(word.lower()))
     return by_lower[near[0]] if near else ""
 
@@ -245,7 +245,7 @@ def _first_line(text: str | None) -> str:
 
 
 def _hints(thing: Any) -> dict[str, Any]:
-    """Type hints; what cannot be resolved at run time is anything."""
+    """Type hints; what cannot be resolved at run time counts as `Any`."""
     try:
         return typing.get_type_hints(thing)
     except (NameError, TypeError):
@@ -257,7 +257,7 @@ def _chain(transforms: tuple[optax.GradientTransformation, ...]) -> optax.Gradie
     """Applies transformations in order: `optax.chain.transforms = [@optax.clip_by_global_norm(), @optax.adam()]`.
 
     Args:
-      transforms: the transformations, the first one that meta-gradients meet first.
+      transforms: the transformations, in the order in which they are applied to meta-gradients.
     """
     return optax.chain(*transforms)
 

@@ -61,12 +61,12 @@ class Config:
 
     @cached_property
     def text(self) -> str:
-        """All bindings with an effect, as gin: what `load` reads again to the same text."""
+        """All bindings with an effect, as gin; `load` gives the same text again."""
         return _render(self.imports, [(b.key, _assignment(b.name, b.value)) for b in self.bindings])
 
     @cached_property
     def operative(self) -> str:
-        """`text` and every default that is in effect; a default that gin cannot write stands in a comment."""
+        """`text` and every default that is in effect; a default that gin cannot write is a comment."""
         lines = {b.key: _assignment(b.name, b.value) for b in self.bindings}
         for node in self.nodes:
             for field in node.part.fields.values():
@@ -85,7 +85,7 @@ class Config:
 
         Returns:
           (key, old, new) for every leaf of the experiment that differs, such as ('train.learner.cell.size', 16, 32);
-          the old value is the one here, and what one side lacks is '(absent)'. Macros count by what they do.
+          the old value is the one here, and what one side lacks is '(absent)'. Of macros only the effect counts.
         """
         old = leaves(self.json[ROOT], ROOT)
         new = leaves((other.json if isinstance(other, Config) else other)[ROOT], ROOT)
@@ -94,7 +94,7 @@ class Config:
         return [(key, before, after) for key, before, after in changes if before != after]
 
     def mark(self, key: str) -> Mapping[str, Any] | None:
-        """The mark (see `vsml.fields`) of the field that a key of `differences` names, or of the next one around it."""
+        """The mark (see `vsml.fields`) of the field that a key of `differences` names, or of the nearest around it."""
         around = [field for field in self._marks if re.match(rf"{re.escape(field)}(?![^.\[])", key)]
         return self._marks[max(around, key=len)] if around else None
 
@@ -104,7 +104,7 @@ class Config:
         return dict(_marked(self.nodes[-1], ROOT))
 
     def build(self) -> Experiment:
-        """Has gin build the experiment. gin's global state is left empty.
+        """Lets gin build the experiment, and leaves gin's global state empty.
 
         Raises:
           UserError: for what the constructor of a part refuses, with the place where the part was asked for.
@@ -129,7 +129,7 @@ class Config:
 
     @staticmethod
     def _blamed(node: Node, message: str) -> str:
-        """Where the last written of the fields that a message names was set; else where the part was asked for."""
+        """Where the field that a message names was set, the last one of several; else where the part was asked for."""
         for mention in (rf"\b{re.escape(node.part.name)}\.{{}}\b", r"\b{}\b"):
             named = [b for name, b in node.origins.items() if re.search(mention.format(name), message)]
             if named:
@@ -149,7 +149,7 @@ class Config:
             return [self._plain(element) for element in value]
         if isinstance(value, Mapping):
             return {str(key): self._plain(element) for key, element in value.items()}
-        finite = isinstance(value, float) and math.isfinite(value)  # the others JSON cannot write
+        finite = isinstance(value, float) and math.isfinite(value)  # JSON cannot write the others
         is_plain = value is None or finite or isinstance(value, bool | int | str)
         return value if is_plain else _name_of(value)
 
@@ -189,7 +189,7 @@ _registered: dict[str, Callable[..., Any]] = {}
 
 
 def _register(part: Part) -> None:
-    """Makes a part known to gin, by a function of its own: the class itself is left as it is."""
+    """Makes a part known to gin, by a function of its own; the class itself is unchanged."""
     if _registered.get(part.name) is part.make:
         return
 
@@ -199,7 +199,7 @@ def _register(part: Part) -> None:
         except (UserError, ValueError, TypeError) as error:
             raise _Refusal(part.name, tuple(gin.current_scope()), error) from error
 
-    with gin.interactive_mode():  # a module of the same name, imported by another config, may have come before
+    with gin.interactive_mode():  # another config may have registered a part of the same name
         gin.external_configurable(construct, name=_gin_name(part.name))
     _registered[part.name] = part.make
 

@@ -13,7 +13,7 @@ _ENTRY = re.compile(r"(\*{0,2}\w+(?:, \*{0,2}\w+)*)(?: \(.*?\))?:\s*(.*)")
 
 
 def meanings_of_class(cls: type) -> dict[str, str]:
-    """Field -> its meaning, of the class and of its bases, whose words it may replace."""
+    """Field -> its meaning; the docstring of the class may replace those of its bases."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         found |= meanings(base.__dict__.get("__doc__"))

@@ -1,7 +1,7 @@
 """Whether a value of a config fits the annotation of the field it is bound to, and what to say if it does not.
 
-The rules are those of a strict reader: an int is a float, but a bool is no number; every element of a list is looked
-at; a part fits where its class does. Annotations that mean nothing at run time accept anything.
+The rules are strict: an int is a float, but a bool is not a number; every element of a list is checked; a part fits
+where its class does. Annotations that cannot be checked at run time accept anything.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from vsml.config.catalogue import Catalogue, Node, Part, suggest
 _SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 _RATES = ("learning_rate", "init_value", "peak_value", "end_value", "boundaries_and_scales", "decay_rate", "alpha")
 _OF_OPTAX = {**dict.fromkeys(_RATES, (0.0, math.inf)), **dict.fromkeys(("b1", "b2", "decay", "momentum"), (0.0, 1.0))}
-"""Fields of optax that it does not check itself: their least value, and what they stay below."""
+"""Fields that optax does not check itself: their least value, and the number that they must stay below."""
 _OF_ARRAYS = ("Array", "ndarray", "bool", "number", "int", "float", "complex")
 UNKNOWN = object()
-"""A value that is not known yet, or whose absence is a complaint of its own: it fits everywhere."""
+"""A value that is not known yet, or is reported as missing elsewhere: it fits everywhere."""
 
 
 def fits(value: object, hint: Any) -> bool:
@@ -52,7 +52,7 @@ def fits(value: object, hint: Any) -> bool:
 
 
 def out_of_range(value: object, part: Part, field: str) -> str:
-    """What to say of a number that the arrays of a part cannot hold, or nothing. A user's own part looks for itself."""
+    """What is wrong with a number that the arrays of a part cannot hold, or nothing. A user's part checks itself."""
     if part.make.__module__.partition(".")[0] not in ("vsml", "optax"):
         return ""
     if isinstance(value, tuple | dict):
@@ -68,7 +68,7 @@ def out_of_range(value: object, part: Part, field: str) -> str:
         if not (least <= value < most):
             bound = "a number that is finite" if most == math.inf else f"a number below {most:g}"
             return f"{name} is {value}: give {bound}, and {least:g} at least"
-    infinite_in_optax = value in (math.inf, -math.inf) and part.name.startswith("optax.")  # as a bound: none
+    infinite_in_optax = value in (math.inf, -math.inf) and part.name.startswith("optax.")  # inf means no bound
     if isinstance(value, float) and not (value == 0 or infinite_in_optax or _SMALLEST <= abs(value) <= _LARGEST):
         return f"{name} is {value}: give a number of 32 bits, of a size from {_SMALLEST:.1e} to {_LARGEST:.1e}, or 0"
     return ""
@@ -105,7 +105,7 @@ def describe(hint: Any) -> str:
         return "None"
     if origin in (typing.Union, types.UnionType):
         names = list(dict.fromkeys(describe(choice) for choice in arguments))
-        if "ndarray" in names:  # of optax: whatever can be an array
+        if "ndarray" in names:  # of optax: anything that can be an array
             names = ["number", *(name for name in names if name.rpartition(".")[2] not in _OF_ARRAYS)]
         return _one_of(names)
     if origin is Literal:

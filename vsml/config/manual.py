@@ -1,6 +1,6 @@
-"""What the parts say of themselves: the meaning of each field from docstrings, and a page per part for a terminal.
+"""Descriptions of the parts for a terminal: a line per field, or a page per part.
 
-Meanings come from docstrings, see `docstrings.py`.
+The meanings of fields come from docstrings, see `docstrings.py`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _description(make: Callable[..., Any]) -> str:
 
 
 def _header(make: Callable[..., Any]) -> str:
-    """The docstring of the file that a class has to itself: equations and source."""
+    """The docstring of the module of a class: equations and source; empty for a function."""
     module = sys.modules.get(make.__module__)
     return inspect.cleandoc(module.__doc__ or "") if inspect.isclass(make) and module is not None else ""
 

@@ -1,6 +1,6 @@
 """From bindings to the experiment they describe, or to the one line that says why they describe none.
 
-Scopes are honoured as gin does when it builds: a reference with a scope replaces the scope it is used in, one without
+Scopes work as when gin builds: a reference with a scope replaces the scope it is used in, one without
 inherits it, the value of a macro is built in the scope named like the macro, and a part in scope a/b takes, for each
 field, the most specific of the bindings made in a/b, in a and without a scope.
 """
@@ -48,7 +48,7 @@ def resolve(recipe: str, bindings: Sequence[Binding], catalogue: Catalogue) -> t
     A binding that lost its effect to a later statement is left out; one that never had any is an error.
 
     Args:
-      recipe: where the root is said to be asked for.
+      recipe: the place of the root in messages.
       bindings: all of them, checked, in order.
       catalogue: the parts.
 
@@ -57,7 +57,7 @@ def resolve(recipe: str, bindings: Sequence[Binding], catalogue: Catalogue) -> t
     """
     final: dict[Key, Binding] = {}
     for binding in bindings:
-        final.pop(binding.key, None)  # the last one written is the last one there
+        final.pop(binding.key, None)  # the order is that of the last assignments
         final[binding.key] = binding
     walk = Walk(recipe, final, catalogue)
     if walk.problems:
@@ -176,7 +176,7 @@ def _part(catalogue: Catalogue, name: str) -> Part:
 
 
 def blamed(origin: Binding, part: Part) -> str:
-    """Where a value was written, and by which macro where the name of the field would not tell."""
+    """Where a value was written, with the name of its macro unless it sets a field of the root."""
     return f"{origin.where}: {origin.name}" if origin.is_macro and part.name != ROOT else origin.where
 
 
@@ -206,7 +206,7 @@ def _problem_with_name(binding: Binding, bindings: Iterable[Binding], catalogue:
     part = catalogue.get(binding.part)
     if part is None and binding.part.partition(".")[0] in OF_SWEEPS:
         file = binding.where.rpartition(":")[0] if binding.where != COMMAND_LINE else "FILE"
-        return f"{binding.name} is of a sweep, and this is to be one run: `vsml sweep {file}` runs a sweep"
+        return f"{binding.name} belongs to a sweep, but this is a single run: `vsml sweep {file}` runs a sweep"
     if part is None:
         whole = f"{binding.part}.{binding.field}"
         if catalogue.get(whole):
@@ -226,7 +226,7 @@ def _problem_with_macro(binding: Binding, bindings: Iterable[Binding]) -> str:
         return ""
     macros = {b.field for b in bindings if b.is_macro and b.field.isupper()}
     near = f"; did you mean {binding.field.upper()}?" if binding.field.upper() in macros else ""
-    return f"{binding.field} is not a macro, which is UPPER_CASE, nor a field, which is axis.Part.field{near}"
+    return f"{binding.field} is neither a macro (UPPER_CASE) nor a field (axis.Part.field){near}"
 
 
 def _problem_with_references(value: Any, catalogue: Catalogue) -> str:
@@ -247,7 +247,7 @@ def _unused(binding: Binding, walk: Walk) -> str:
     inside = [node for node in built if node.scope[: len(binding.scope)] == binding.scope]
     if inside:
         winner = walk.effective(inside[0].scope, binding.part, binding.field)
-        assert winner is not None, "what has no more specific binding is used"
+        assert winner is not None, "a binding is used unless a more specific one is"
         return f"nothing uses {binding.name}: {winner.name} of {winner.where} always comes before it"
     if built:
         scopes = sorted({"/".join(node.scope) for node in built if node.scope and node.scope[0] not in _macros(walk)})

@@ -24,7 +24,7 @@ from vsml.shipped import gin_root, recipes, shipped_files
 
 COMMAND_LINE = "command line"
 OF_SWEEPS = AXES, SWEEP = "axes", "sweep"
-"""What the names of a sweep file begin with, and no part."""
+"""What the names in a sweep file begin with; no part begins so."""
 _KEY = re.compile(r"(?:\w+/)*\w+(?:\.\w+)*")
 _BARE_WORD = re.compile(r"[\w./-][\w./@-]*(?:\[[\d:-]*\])?")
 Key = tuple[tuple[str, ...], str, str]
@@ -54,7 +54,7 @@ class Macro:
 
 @dataclass(frozen=True)
 class Binding:
-    """`scope/part.field = value`, or `field = value` for a macro, whose part is empty."""
+    """`scope/part.field = value`, or `field = value` for a macro, which has an empty part."""
 
     scope: tuple[str, ...]
     part: str
@@ -142,7 +142,7 @@ def macros_set_by(overrides: Sequence[str]) -> set[str]:
 
 
 def is_file(override: str) -> bool:
-    """Whether an override names a gin file and is no KEY=VALUE."""
+    """Whether an override names a gin file and is not KEY=VALUE."""
     return override.endswith(".gin") and ("=" not in override or _find(override) is not None)
 
 
@@ -191,7 +191,7 @@ def read_flat(name: str) -> list[Binding | Import | Include]:
 
 
 def _statements(path: Path, name: str, included_at: str) -> Iterator[Binding | Import | Include]:
-    """The statements of one file; none may be there twice."""
+    """The statements of one file. Raises `UserError` for a binding that is set twice."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -217,7 +217,7 @@ def _same_file_name(name: str) -> str:
 
 
 class _Delegate(config_parser.ParserDelegate):
-    """Turns references and macros of gin's parser into values of ours."""
+    """Turns references and macros of gin's parser into those of this module."""
 
     def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> Reference:
         *scope, part = scoped_configurable_name.split("/")
@@ -239,7 +239,7 @@ def _parse(text: str, name: str) -> Iterator[Any]:
 
 
 def _complaint(message: str) -> str:
-    """gin's syntax errors in our words."""
+    """gin's syntax errors in plain words."""
     token = re.search(r"Failed to parse token '(.*)'", message)
     if token:
         return f"cannot read {token[1]}; a string needs quotes, a part an @ and (), a macro a %"
@@ -261,7 +261,7 @@ def _binding(statement: config_parser.BindingStatement, where: str) -> Binding:
 
 
 def _frozen(value: Any) -> Any:
-    """A value whose lists are tuples, so that the parts that hold them can be hashed."""
+    """A value with tuples in place of lists, so that the parts that hold them can be hashed."""
     if isinstance(value, list | tuple):
         return tuple(map(_frozen, value))
     if isinstance(value, dict):
@@ -270,13 +270,13 @@ def _frozen(value: Any) -> Any:
 
 
 def read_override(text: str, place: str) -> Binding:
-    """The binding that KEY=VALUE stands for. Raises `UserError` where it stands for none."""
+    """The binding that KEY=VALUE stands for. Raises `UserError` where it is not valid."""
     key, equals, value = (piece.strip() for piece in text.partition("="))
     if not equals:
         near = suggest(text, shipped_files())
         raise UserError(f"{place}: {text} is neither a gin file nor KEY=VALUE{near}")
     if not _KEY.fullmatch(key):
-        raise UserError(f"{place}: {key} is no key; a key is a macro, as STEPS, or axis.Part.field")
+        raise UserError(f"{place}: {key} is not a key; a key is a macro, such as STEPS, or axis.Part.field")
     if not value:
         raise UserError(f"{place}: {key}= gives no value; write {key}=VALUE")
     *scope, name = key.split("/")

@@ -1,12 +1,12 @@
-"""Sweep files: a recipe, settings that all points share, and the axes they differ on. Nothing of them reaches gin.
+"""Sweep files: a recipe, settings that all points share, and the axes they differ on. gin sees only the points.
 
     include "recipes/quickstart.gin"           the recipe; further includes and bindings hold for every point
     STEPS = 300
     axes.SEED = [0, 1, 2]                      values of a macro, or of a field as in axes.cells.LSTM.size
     axes.learner = ["learners/vsml.gin", ...]  gin files and KEY=VALUE; {"label": ...} names the points
 
-`sweep.zip`, `sweep.tags` and `sweep.skip_refused` say how the axes combine, `sweep.extend` that points which were
-trained for another number of meta-steps go on to this one.
+`sweep.zip` names axes that advance together, `sweep.tags` labels the sweep, `sweep.skip_refused` leaves out points that
+make no sense, and `sweep.extend` trains points of another number of meta-steps on to this one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vsml.config.statements import AXES, COMMAND_LINE, OF_SWEEPS, SWEEP, Binding
 from vsml.errors import UserError
 
 SETTINGS: Mapping[str, Any] = {"zip": tuple[str, ...], "tags": tuple[str, ...], "skip_refused": bool, "extend": bool}
-"""What `sweep.` may be followed by, and its type."""
+"""The settings `sweep.NAME`, and their types."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ def read_sweep(name: str, words: Sequence[str] = ()) -> SweepFile:
     for statement in statements.read_flat(path):
         if isinstance(statement, Import):
             raise UserError(
-                f"{statement.where}: a sweep file imports nothing: put `{statement.text}` into its recipe or a gin "
-                "file that it includes"
+                f"{statement.where}: a sweep file cannot import modules: put `{statement.text}` into its recipe or a "
+                "gin file that it includes"
             )
         if isinstance(statement, Include):
             if recipe:
@@ -140,7 +140,7 @@ def _setting(binding: Binding, axes: Iterable[Axis]) -> Any:
     for name in binding.value if binding.field == "zip" else ():
         if name not in names:
             near = suggest(name, names) or f"; the axes are {', '.join(names)}"
-            raise UserError(f"{binding.where}: sweep.zip names {name}, which is no axis{near}")
+            raise UserError(f"{binding.where}: sweep.zip names {name}, which is not an axis{near}")
     return binding.value
 
 
@@ -215,7 +215,7 @@ def _label(value: Any) -> str:
 
 
 def _refuse_shared_settings_of_axes(shared: Iterable[Override], axes: Iterable[Axis]) -> None:
-    """A setting that every point of an axis sets itself would be lost without a word."""
+    """Raises `UserError` for a shared setting that every point of an axis replaces: it would be lost silently."""
     for axis in axes:
         for override in shared:
             if axis.key and re.sub(r"\s", "", override.text).startswith(f"{axis.key}="):

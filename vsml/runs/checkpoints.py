@@ -1,11 +1,11 @@
-"""Checkpoints of the whole state of a meta-training, by Orbax: asynchronous, the newest and the best are kept.
+"""Checkpoints of the whole state of meta-training, saved by Orbax in the background; the newest and the best are kept.
 
     STEP/params/params.npz    V_M, as in an exported file: numpy alone reads it (see `saved`)
     STEP/state/               the rest: optimizer, estimator, counters
     STEP/meta/metadata        JSON: seconds, loss, ...
 
-A checkpoint is written beside its final name and renamed when whole, so that a killed process or a full disk never
-costs an earlier one.
+A checkpoint is written under a temporary name and renamed when it is whole, so that a killed process or a full disk
+never damages an earlier one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ KEEP_NEWEST = 2
 class NewestAndBest(policies.PreservationPolicy):
     """Which checkpoints are kept: the newest ones and that of the lowest loss, whichever process wrote it.
 
-    Orbax's own policy keeps all that an earlier process wrote, whose losses it does not know.
+    Orbax's own policy keeps all that an earlier process wrote, since it does not know their losses.
     """
 
     losses: Mapping[int, float]  # by step; grows while checkpoints are written
@@ -92,7 +92,7 @@ class Checkpoints:
             cleanup_tmp_directories=not read_only,
             step_prefix=None,
         )
-        # Named here, or the first look at a checkpoint's types would find nothing.
+        # Given here, since otherwise the first look at a checkpoint's types would find nothing.
         handlers = {
             names.PARAMS: ParamsHandler(),
             names.STATE: ocp.StandardCheckpointHandler(),
@@ -146,8 +146,8 @@ class Checkpoints:
         Args:
           step: which one.
           params_like: a tree of arrays or shapes, the form of the meta-parameters.
-          state_like: a tree of arrays or `ShapeDtypeStruct`s with shardings, the form to restore the state into; the
-            devices may be others than those that saved.
+          state_like: a tree of arrays or `ShapeDtypeStruct`s with shardings, the form to restore the state into; its
+            devices may differ from those of the process that saved it.
 
         Returns:
           The meta-parameters as host arrays, the state in the form of `state_like`, and the meta dict.
@@ -223,9 +223,9 @@ class Checkpoints:
 class _Quiet:
     """Keeps Orbax silent while any directory of checkpoints is open.
 
-    It narrates every save; and where one fails, its coroutines and threads say so in hundreds of lines beside the one
-    error that is raised. Loggers, warnings and the hook of the process are as before when the last directory is closed;
-    after a failure they stay, since what was under way beside it may end at any time, even with the process.
+    Orbax logs every save. Where one fails, its coroutines and threads print hundreds of lines besides the one error
+    that is raised. Loggers, warnings and the hook of the process are restored when the last directory is closed; after
+    a failure they stay silent, since other reads and writes may end at any time, even with the process.
     """
 
     LOGGERS = ("absl", "asyncio")
@@ -256,14 +256,14 @@ class _Quiet:
             return
         for name, level in cls._levels.items():
             logging.getLogger(name).setLevel(level)
-        if sys.unraisablehook is cls._hook:  # nobody has set another one since
+        if sys.unraisablehook is cls._hook:  # not if another one was set since
             sys.unraisablehook = cls._hook_before
         if cls._filter in warnings.filters:
             warnings.filters.remove(cls._filter)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _without_leftovers(hook: Callable[[Any], object]) -> Callable[[Any], object]:
-    """A `sys.unraisablehook` that drops what reads and writes of Orbax say which end after one that failed."""
+    """A `sys.unraisablehook` that drops the messages of Orbax's reads and writes that end after a failed one."""
 
     def filtered(unraisable: Any) -> None:
         late = isinstance(unraisable.exc_value, RuntimeError) and str(unraisable.exc_value) == "Event loop is closed"

@@ -31,9 +31,9 @@ from vsml.runs import names, shapes
 from vsml.runs.files import without_non_finite, write_whole
 
 GIT_SECONDS = 10
-"""After which a commit is left out."""
+"""How long git may take; a commit that takes longer is left out."""
 SHOWN_FIRST = ("SEED", "STEPS", "LEARNER", "META_OPTIMIZER", "POPULATION")
-"""In TensorBoard's HPARAMS tab, which has room for few columns."""
+"""Macros that come first in TensorBoard's HPARAMS tab, which has room for few columns."""
 PACKAGES = ("jax", "jaxlib", "optax", "orbax-checkpoint", "gin-config", "numpy")
 
 
@@ -65,7 +65,7 @@ class RunDirectory:
             ) from error
 
     def write_config(self, config: Config, remarks: Sequence[str] = ()) -> None:
-        """Writes what the run is made of, and where it runs; remarks stand above the config as comments."""
+        """Writes what the run is made of, and where it runs; remarks are comments above the config."""
         head = "".join(f"# {remark}\n" for remark in remarks)
         self.write(names.CONFIG_GIN, head + config.text)
         self.write(names.OPERATIVE_CONFIG, head + config.operative)
@@ -80,14 +80,14 @@ class RunDirectory:
             raise UserError(f"{self.path / name}: cannot be read ({error}): restore it") from None
 
     def saved_config(self) -> dict[str, Any]:
-        """The content of `config.json`. Raises `UserError` where this is no run directory."""
+        """The content of `config.json`. Raises `UserError` where this is not a run directory."""
         config = shapes.read_json(self.config_json, shapes.CONFIG, "restore it, or choose another --run_dir")
         if config is None:
-            raise UserError(f"{self.path}: no config.json in it, so this is no run directory: check the path")
+            raise UserError(f"{self.path}: no config.json in it, so this is not a run directory: check the path")
         return config
 
     def hyperparameters(self, config: Config) -> dict[str, Any]:
-        """What TensorBoard tells runs apart by: in a sweep the row it wrote, one schema for all, else the macros."""
+        """What TensorBoard compares runs by: in a sweep the content of `point.json`, else the macros."""
         mend = "restore it, or give the command of its sweep again"
         point = shapes.read_json(self.path / names.POINT, shapes.POINT, mend)
         return hyperparameters(config) if point is None else point["hyperparameters"]
@@ -119,14 +119,14 @@ def differences(saved: Mapping[str, Any], config: Config) -> tuple[list[str], li
 
 
 def settings(config: Config) -> str:
-    """A digest of what makes the results what they are: runs of the same differ in cadence and chunks alone."""
+    """A digest of the settings that determine the results: the rest is how often to log or save, and chunks."""
     found = leaves(config.json["train"], "train").items()
     kept = {key: value for key, value in found if key == "train.steps" or config.mark(key) != MAY_CHANGE}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def hyperparameters(config: Config) -> dict[str, Any]:
-    """The public macros that are plain values, and the names of the parts; first what TensorBoard is to show first."""
+    """The public macros that are plain values, and the names of the parts; first those of `SHOWN_FIRST`."""
     macros = {**dict.fromkeys(SHOWN_FIRST), **config.json["macros"]}
     return {name: value for name, value in macros.items() if isinstance(value, str | int | float)}
 
@@ -171,7 +171,7 @@ def commits() -> dict[str, str]:
 
 
 def _commit(directory: Path, file: Path | None = None) -> str:
-    """The commit of a directory, `-dirty` with changes; nothing without git, or where `file` is not kept in it."""
+    """The commit of a directory, `-dirty` with changes; empty without git, or where `file` is not tracked."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(directory), *arguments]

@@ -1,4 +1,4 @@
-"""Writing to a run directory: whole or not at all, as JSON that every reader takes, with one line where it fails."""
+"""Writing to a run directory: files whole or not at all, standard JSON, and one line of error where it fails."""
 
 from __future__ import annotations
 

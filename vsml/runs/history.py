@@ -1,10 +1,10 @@
-"""The history of a run: `history.jsonl`, a line for each start that changed something of what came before.
+"""The history of a run: `history.jsonl`, a line for each start after which something was different.
 
     {"step": 60, "time": "2026-11-21 12:00:00 +0000", "changes": [{"key", "old", "new", "schedule"}], "data": {...},
      "environment": {...}}
 
-What `config.gin` says holds from the last change on. Where a schedule was exchanged on the way (`schedule`), a run of
-`config.gin` from the start gives other numbers; `swaps` tells such runs from the others.
+`config.gin` holds from the last change on. Where a schedule was changed during the run (`schedule`), a run of
+`config.gin` from the start gives other numbers; `swaps` finds these changes.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from vsml.runs.meta_parameters import MetaParameters
 from vsml.runs.results import Run
 
 Entry = Mapping[str, Any]
-EXCHANGED = "a schedule was changed on the way: a run of its config from the start gives other numbers"
+EXCHANGED = "a schedule was changed during the run: a run of its config from the start gives other numbers"
 
 
 @dataclass(frozen=True)
 class Change:
-    """A setting that is not what it was when the run was started last."""
+    """A setting that has changed since the last start of the run."""
 
     key: str
     old: Any
@@ -40,13 +40,13 @@ class Change:
 
 
 def changes(saved: Mapping[str, Any], config: Config) -> list[Change]:
-    """What a config changes of a saved one, the content of `config.json`."""
+    """The settings in which a config differs from a saved one, the content of `config.json`."""
     found = config.differences(saved)
     return [Change(k, old, new, config.mark(k) == FOLLOWS_STEPS, config.mark(k) == EVALUATES) for k, new, old in found]
 
 
 def about_schedule(saved: Mapping[str, Any], config: Config, start: int) -> str:
-    """What a run that goes on after `start` meta-steps to another number of them does to its schedule; or nothing."""
+    """What happens to the schedule where a run goes on after `start` meta-steps to another number; or nothing."""
     lengths = saved["train"].get("steps"), config.json["train"]["steps"]
     if lengths[0] == lengths[1]:
         return ""
@@ -73,7 +73,7 @@ def fingerprints(shares: Sequence[str], data: Sequence[Any]) -> dict[str, str]:
 
 
 def note(run: RunDirectory, step: int, changed: Sequence[Change], data: Mapping[str, str], num_devices: int) -> None:
-    """Adds a start after `step` meta-steps to the history, unless it is in all the same as the one before."""
+    """Adds a start after `step` meta-steps to the history, unless it says nothing that the last entry does not."""
     before = Run(run.path, run.path.name).history
     # What came after an earlier checkpoint is trained again; a run from the start has no history.
     entries = [{**entry, "step": min(entry["step"], step)} for entry in before] if step else []
@@ -101,7 +101,7 @@ def _lasting(entry: Entry) -> Any:
 
 
 def swaps(entries: Sequence[Entry]) -> list[str]:
-    """Where schedules were changed on the way, a line each: a run of the config from the start gives other numbers."""
+    """Changes of schedules during the run, a line each: a run of the config from the start gives other numbers."""
     return [
         f"after {entry['step']} meta-steps {_shown(change)}"
         for entry in entries
@@ -112,7 +112,7 @@ def swaps(entries: Sequence[Entry]) -> list[str]:
 
 
 def describe(entries: Sequence[Entry]) -> list[tuple[int, str, list[str]]]:
-    """Meta-steps done, on what the run went on from there, and what was changed, for each entry."""
+    """For each entry: meta-steps done, code and devices from there on, and what was changed."""
     return [
         (
             entry["step"],

@@ -16,8 +16,8 @@ LONGEST = 100
 def label(overrides: Sequence[str], step: int) -> str:
     """A name for an evaluation with overrides after so many meta-steps: `kmnist,projected.length=600,step700`.
 
-    A gin file is its own name, a setting its scope and field. Different overrides may share a label: `place` tells
-    them apart.
+    A gin file gives its name, a setting its scope, field and value. Different overrides may share a label: `place`
+    distinguishes them.
     """
     words = [*map(_word, overrides), f"step{step}"]
     text = ",".join(word for word in words if word)
@@ -29,7 +29,7 @@ def label(overrides: Sequence[str], step: int) -> str:
 def place(folder: Path, name: str, config: str) -> Path:
     """The directory in `folder` for an evaluation with the text of a config: `name`, or `name-2`, `name-3`, ...
 
-    Evaluations with other settings keep their directories; the same one again finds its own.
+    Evaluations with other settings keep their directories; a repeated one finds its own.
     """
     numbered = (folder / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
     return next(path for path in numbered if _config(path) in (None, config))

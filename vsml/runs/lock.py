@@ -1,7 +1,7 @@
-"""One trainer per run directory: a file that says which process trains here, with a sign of life every few seconds.
+"""One trainer per run directory: a file that says which process trains there, with a sign of life every few seconds.
 
-A process that was killed leaves its lock. On this machine that shows at once; a lock of another machine is taken
-over when no sign of life has come for `PATIENCE`. Times are those of the file system, which all machines share.
+A killed process leaves its lock behind. On the same machine this is noticed at once; a lock of another machine is taken
+over after `PATIENCE` seconds without a sign of life. Times are those of the file system, which all machines share.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vsml.runs import names
 from vsml.runs.files import writing
 
 SIGN_SECONDS = 10.0
-"""Between two signs of life."""
+"""Seconds between two signs of life."""
 PATIENCE = 60.0
 """Seconds without one after which a lock of another machine is stale."""
 
@@ -35,11 +35,11 @@ class RunLock:
     """The right to write to a run directory; `close` gives it back."""
 
     def __init__(self, directory: Path, say: Callable[[str], None]):
-        """Nothing is taken yet.
+        """Does not take the lock yet.
 
         Args:
-          directory: of the run, which is there when `acquire` is called.
-          say: told when a stale lock is waited for or taken over.
+          directory: of the run; it must exist when `acquire` is called.
+          say: called with a message when a lock is waited for or taken over.
         """
         self._directory, self._say = directory, say
         self._path = directory / names.LOCK
@@ -74,7 +74,7 @@ class RunLock:
                 "with it: run the same command again to begin from the start"
             )
         holder = _read(self._path)
-        if holder is None:  # somebody has removed the lock alone
+        if holder is None:  # only the lock was removed
             self._write(self._own)
         elif not self._is_own():
             raise Occupied(f"{self._directory}: {_name(holder)} has taken this run over, so this process has stopped")
@@ -137,10 +137,10 @@ def _name(holder: dict[str, Any]) -> str:
 
 
 def _is_alive(holder: dict[str, Any]) -> bool:
-    """Whether a process of this machine is still there; a number that another one has by now does not count."""
+    """Whether the holder still runs on this machine; another process that has its number by now does not count."""
     try:
         os.kill(holder["process"], 0)
-    except PermissionError:  # there, of another user
+    except PermissionError:  # it runs, as another user
         return True
     except (OSError, KeyError, TypeError):
         return False
@@ -148,7 +148,7 @@ def _is_alive(holder: dict[str, Any]) -> bool:
 
 
 def _gives_signs(path: Path, wait: Callable[[], None]) -> bool:
-    """Whether the holder of a lock of another machine is alive, for which `wait` is called where it has to be seen."""
+    """Whether the holder of a lock of another machine is alive; calls `wait` before it waits for a sign of life."""
     end, last = time.monotonic() + PATIENCE, _modified(path)
     if last is None or _now(path.parent) - last > PATIENCE:
         return False
@@ -161,7 +161,7 @@ def _gives_signs(path: Path, wait: Callable[[], None]) -> bool:
 
 
 def _modified(path: Path) -> float | None:
-    """When a file was last touched; opened first, since network file systems show only then what others did."""
+    """When a file was last touched; opened first, since only then network file systems show changes of others."""
     try:
         with path.open() as file:
             return os.fstat(file.fileno()).st_mtime
@@ -180,7 +180,7 @@ def _now(directory: Path) -> float:
 
 
 def _machine() -> str:
-    """Where process numbers mean the same: a boot of a machine and, in containers, their own numbering."""
+    """Where process numbers are unique: the boot of a machine and, in a container, its own numbering."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"

@@ -1,7 +1,7 @@
 """V_M as arrays by name, and the file that holds them: what a checkpoint keeps beside its state, and what is exported.
 
     params.0.gates.w -> [20, 16] float32, ...       one array per leaf, named by its path
-    about            -> JSON as bytes: sha256 of the arrays and whatever else there is to say
+    about            -> JSON as bytes: sha256 of the arrays and further information
 
 The file is an .npz without pickles: numpy alone reads it.
 """
@@ -27,7 +27,7 @@ ABOUT = "about"
 
 @dataclass(frozen=True)
 class MetaParameters:
-    """Arrays by name, without the tree that they are the leaves of: the learner knows that."""
+    """Arrays by name, without the structure of their tree, which the learner knows."""
 
     arrays: Mapping[str, np.ndarray]
     about: Mapping[str, Any] = field(default_factory=dict)  # JSON
@@ -63,7 +63,7 @@ class MetaParameters:
         return digest.hexdigest()
 
     def mismatch(self, like: Params) -> str:
-        """How these arrays differ from a tree of arrays or shapes: name of a leaf and both shapes; nothing if alike."""
+        """The first difference from a tree of arrays or shapes: name and both shapes of a leaf; empty if alike."""
         wanted = by_name(like, "params")
         for name in sorted(self.arrays.keys() | wanted.keys()):
             saved = _form(self.arrays[name]) if name in self.arrays else "nothing"
@@ -88,7 +88,7 @@ class MetaParameters:
 
 
 def by_name(tree: Any, root: str = "") -> dict[str, Any]:
-    """The leaves of a tree by their paths, as in `params.0.gates.w`, in the order of the tree."""
+    """Path -> leaf, as in `params.0.gates.w`, in the order of the tree. Raises `ValueError` for equal paths."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     paths = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
     found = {".".join(filter(None, (root, path))): leaf for path, (_, leaf) in zip(paths, leaves, strict=True)}

@@ -1,4 +1,4 @@
-"""The names of the files that runs and sweeps leave."""
+"""The names of the files that runs and sweeps write."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ ENVIRONMENT, SUMMARY, METRICS, INTERIM = "environment.json", "summary.json", "me
 CHECKPOINTS, EVALUATIONS, REPORT = "checkpoints", "evaluations", "report"
 HISTORY = "history.jsonl"
 LOCK = ".lock"
-"""There while a process trains in the directory."""
+"""Exists while a process trains in the directory."""
 SWEEP = "sweep.json"
 """In the directory of a sweep."""
 POINT, FAILURE, LOG = "point.json", "failure.txt", "output.log"

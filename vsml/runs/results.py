@@ -1,4 +1,4 @@
-"""What runs have left, read back: of one run, or of a sweep. Whatever is not there yet is None or empty."""
+"""Reads back what runs have written: one run, or a sweep. Whatever does not exist yet is None or empty."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Run:
     labels: Mapping[str, str] = field(default_factory=dict)  # axis -> label
     steps: int | None = None  # asked for
     settings: str | None = None  # asked for: a digest, as in `config.json`
-    lenient: bool = False  # what is damaged counts as not there, and `damaged` names it
+    lenient: bool = False  # damaged files count as missing, and `damaged` names them
 
     @property
     def status(self) -> Status:
@@ -50,12 +50,12 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any] | None:
-        """The content of `config.json`. Raises `UserError` where it is damaged, as do all below, unless `lenient`."""
+        """The content of `config.json`. Raises `UserError` if it is damaged, as do the next four, unless `lenient`."""
         return self._read(names.CONFIG_JSON)
 
     @property
     def summary(self) -> dict[str, Any] | None:
-        """The content of `summary.json`: there when the run has come to its end."""
+        """The content of `summary.json`, which exists when the run has ended."""
         return self._read(names.SUMMARY)
 
     @property
@@ -70,7 +70,7 @@ class Run:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """The entries of `history.jsonl`, see `vsml.runs.history`; none of a run of an earlier version."""
+        """The entries of `history.jsonl`, see `vsml.runs.history`; none for a run of an earlier version."""
         return self._read(names.HISTORY) or []
 
     def curves(self, evaluation: str) -> dict[str, np.ndarray]:
@@ -113,14 +113,14 @@ class Results:
 
     @property
     def rows(self) -> dict[str, list[Run]]:
-        """Runs that differ by their seed alone, by what sets the row apart."""
+        """Label of a row -> its runs, which differ only in their seed."""
         rows: dict[str, list[Run]] = {}
         for run in self.runs:
             rows.setdefault(self._row(run), []).append(run)
         return rows
 
     def _row(self, run: Run) -> str:
-        """`Meta RNN`; with its axis where that alone says little: `size=8`, or there are several."""
+        """`Meta RNN`; with its axis where there are several, or where the label alone says little: `size=8`."""
         if len(self.axes) == 1 and not re.fullmatch(r"[\d.e+-]+|True|False|none", run.labels[self.axes[0]]):
             return run.labels[self.axes[0]]
         return ", ".join(f"{axis}={run.labels[axis]}" for axis in self.axes) or self.name
@@ -134,8 +134,8 @@ def read_results(path: Path) -> Results:
         run = Run(path, path.absolute().name)
         if run.config is None:
             raise UserError(
-                f"{path}: neither {names.SWEEP} nor {names.CONFIG_JSON} is in it, so it is no sweep and no run: check "
-                "it"
+                f"{path}: neither {names.SWEEP} nor {names.CONFIG_JSON} is in it, so it is neither a sweep nor a run: "
+                "check the path"
             )
         return Results(path, run.name, (run,))
     seeds = next((axis["name"] for axis in sweep["axes"] if axis["key"] == SEED), "")

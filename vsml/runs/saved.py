@@ -1,4 +1,4 @@
-"""Reading checkpoints without Orbax: which there are, what they say of themselves, and their meta-parameters.
+"""Reading checkpoints without Orbax: which exist, their JSON, and their meta-parameters.
 
 A checkpoint is a folder named by its meta-steps, with a folder per item; one that is being written has another name.
 """
@@ -31,7 +31,7 @@ def newest_step(directory: Path) -> int | None:
 
 
 def best_of(steps: Sequence[int], losses: Mapping[int, float]) -> int | None:
-    """The first step of the lowest loss, None if there are no steps. What is unknown or no number is never the best."""
+    """The first step of the lowest loss, None if there are no steps. An unknown loss or NaN counts as infinite."""
 
     def rank(step: int) -> float:
         loss = losses.get(step, math.inf)
@@ -41,7 +41,7 @@ def best_of(steps: Sequence[int], losses: Mapping[int, float]) -> int | None:
 
 
 def losses(directory: Path) -> dict[int, float]:
-    """What ranks the checkpoints of a directory; infinite where it cannot be read: another one is the best then."""
+    """The losses that rank the checkpoints of a directory; infinite where a checkpoint cannot be read."""
     return {step: _loss(directory, step) for step in whole_steps(directory)}
 
 
@@ -57,7 +57,7 @@ def find_step(directory: Path, which: Which) -> int:
 
 
 def read_meta(directory: Path, step: int, shape: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
-    """What was saved of a checkpoint beside its arrays. Raises `UserError` where it is damaged, or of another shape."""
+    """The JSON of a checkpoint. Raises `UserError` where it is damaged, or of another shape."""
     try:
         meta = json.loads((directory / str(step) / names.META / names.META_FILE).read_text())
         if problem := shapes.flaw(meta, dict(shape)):

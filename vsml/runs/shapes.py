@@ -1,7 +1,7 @@
-"""What readers rely on in the JSON files of runs and sweeps. What else is in them may change from version to version.
+"""What readers rely on in the JSON files of runs and sweeps. All else in them may change from version to version.
 
 A shape is a type, as `vsml.config.fits` takes it; [shape] for a list; or a dict of key -> shape, where a key with `?`
-at its end may be missing and ANY stands for every key.
+at its end may be missing and ANY stands for every other key.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from vsml.config import describe, fits
 from vsml.errors import UserError
 
 ANY = "*"
-NUMBER = float | None  # None is what is not finite
+NUMBER = float | None  # None stands for a number that is not finite
 SPREAD = {"mean": NUMBER, "std": NUMBER, "interval95": NUMBER}
 MEASURE = {"title": str, "lower_is_better": bool, "limits": tuple[float, float] | None, "chance": NUMBER}
 EVALUATION = {
@@ -77,7 +77,7 @@ def flaw(content: Any, shape: Any, name: str = "it") -> str:
         return _flaw_of_object(content, shape, name)
     if isinstance(shape, list):
         if not isinstance(content, list):
-            return f"{name} is no list"
+            return f"{name} is not a list"
         return next((found for i, each in enumerate(content) if (found := flaw(each, shape[0], f"{name}[{i}]"))), "")
     return "" if fits(_tuples(content), shape) else f"{name} is {_short(content)}, not {describe(shape)}"
 
@@ -97,7 +97,7 @@ def _flaw_of_object(content: Any, shape: Mapping[str, Any], name: str) -> str:
 
 
 def _flaw_of_scores(evaluation: Mapping[str, Any], prefix: str) -> str:
-    """Scores stand beside what describes them; those of rivals have the same names."""
+    """The same for scores: keys of the evaluation, described in `scores`; rivals have the same ones."""
     named = dict.fromkeys((*filter(None, [evaluation.get("headline")]), *evaluation.get("scores", {})))
     if "scores" in evaluation and (undescribed := [score for score in named if score not in evaluation["scores"]]):
         return f"{prefix}scores has no {undescribed[0]}"

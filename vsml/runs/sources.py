@@ -1,9 +1,9 @@
-"""V_M, to go on from: of a run, of one of its checkpoints, or of an exported file. Orbax is not needed.
+"""Reading V_M of a run, of one of its checkpoints, or of an exported file, to go on from it, without Orbax.
 
     RUN_DIR  RUN_DIR@300  RUN_DIR@best  FILE.npz
 
 What comes with the numbers (`MetaParameters.about`): the text of the config that rebuilds the learner, the recipe, the
-step, the shapes of the tasks it was trained on, the seconds that took, and versions.
+step, the shapes of the tasks it was trained on, the seconds of training, where it was started from, and versions.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ def of_run(directory: Path, which: Which = "newest") -> MetaParameters:
         "step": step,
         "config": run.read(names.CONFIG_GIN),
         "versions": _versions(run),
-        **{key: meta[key] for key in shapes.OF_CHECKPOINT},  # taken over
+        **{key: meta[key] for key in shapes.OF_CHECKPOINT},  # as in the checkpoint
     }
     return MetaParameters(read_params(run.checkpoints, step).arrays, about)
 
 
 def of_file(path: Path) -> MetaParameters:
-    """The meta-parameters of an exported file. Raises `UserError` where it is damaged or none."""
+    """The meta-parameters of an exported file. Raises `UserError` where it is damaged or of another kind."""
     try:
         found = MetaParameters.read(path)
         if problem := shapes.flaw(found.about, {"recipe": str, "step": int, "config": str, **shapes.OF_CHECKPOINT}):
             raise ValueError(problem)
     except ValueError as error:
         raise UserError(
-            f"{path}: this is no file of meta-parameters, or it is damaged ({error}): `vsml export RUN_DIR FILE` "
+            f"{path}: this is not a file of meta-parameters, or it is damaged ({error}): `vsml export RUN_DIR FILE` "
             "writes one"
         ) from None
     return found
@@ -88,7 +88,7 @@ def of(source: str) -> MetaParameters:
 
 @contextmanager
 def config_file(path: Path, saved: MetaParameters) -> Iterator[Path]:
-    """The gin file that rebuilds the learner: that of the run, or one for the time being."""
+    """The gin file that rebuilds the learner: that of the run, or a temporary one."""
     if path.is_dir():
         yield RunDirectory(path).config_gin
         return

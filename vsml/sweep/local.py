@@ -1,7 +1,7 @@
-"""All points of a sweep on this machine: a process per point, so many at once, cores and accelerators shared out.
+"""All points of a sweep on this machine: a process per point, `jobs` at once, each with its share of cores and GPUs.
 
-A process per point keeps what a point takes and breaks apart from the others. What they have in common is compiled
-once: all share a folder of compiled programs, and points that differ only in their seed are the same program.
+With a process per point, the memory and the failure of one point do not affect the others. All points share a folder of
+compiled programs: points that differ only in their seed use the same program, which is compiled once.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ class Failed(UserError):
 
 @dataclass
 class Worker:
-    """One of the processes at a time, with a share of the machine for its own."""
+    """Runs one process at a time, on its own share of the machine."""
 
     environment: Mapping[str, str]
     cores: frozenset[int]
     point: Point | None = None
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0  # in seconds since the epoch
-    log_from: int = 0  # bytes of the point's log before that
+    log_from: int = 0  # bytes of the point's log from before
 
 
 @dataclass
@@ -77,7 +77,7 @@ def run_all(sweep: Sweep, directory: Path, jobs: int = 1) -> None:
       jobs: processes at once.
 
     Raises:
-      UserError: for a point that cannot be, before the first one runs; `Interrupted` after a signal, with the state of
+      UserError: for a point that cannot run, before the first one runs; `Interrupted` after a signal, with the state of
         all points saved; `Failed` in the end if points failed, which never stops the others.
     """
     if jobs < 1:
@@ -107,7 +107,7 @@ def run_all(sweep: Sweep, directory: Path, jobs: int = 1) -> None:
 
 
 def _check(points: list[Point], directory: Path) -> None:
-    """Builds every point by shapes alone: a missing file or parts that do not go together show before anything runs."""
+    """Builds every point from shapes alone: a missing file or parts that do not fit show before anything runs."""
     known = set()
     for point in points:
         refuse_where_occupied(point.run_directory(directory), say)
@@ -127,7 +127,7 @@ def _check(points: list[Point], directory: Path) -> None:
 
 @contextmanager
 def _lock(directory: Path) -> Iterator[IO[str]]:
-    """Keeps a second sweep out of a directory; points inherit it, so that those of a killed one still count."""
+    """Keeps a second sweep out of a directory; points inherit it, so that those of a killed sweep still hold it."""
     path = directory / ".lock"
     with writing(path):
         directory.mkdir(parents=True, exist_ok=True)
@@ -189,7 +189,7 @@ def _work(
             if stop.signal_number is not None:
                 if not told:
                     running = [worker.process for worker in workers if worker.process]
-                    say(f"stopping {len(running)} points, which save their state first; once more stops them at once")
+                    say(f"stopping {len(running)} points, which save their state first; a second signal ends them now")
                     for process in running:
                         process.send_signal(signal.SIGTERM)
                 told = True
@@ -239,8 +239,8 @@ def _start(worker: Worker, sweep: Sweep, point: Point, directory: Path) -> None:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            close_fds=False,  # the lock goes with it
-            start_new_session=True,  # Ctrl-C reaches this process alone, which hands it on once
+            close_fds=False,  # it inherits the lock
+            start_new_session=True,  # Ctrl-C reaches only this process, which passes it on once
         )
     if worker.cores:
         os.sched_setaffinity(worker.process.pid, worker.cores)  # before it starts any thread

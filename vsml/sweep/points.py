@@ -1,4 +1,4 @@
-"""From a sweep file to its points: which `vsml train` each one is, in an order that never changes.
+"""From a sweep file to its points: the `vsml train` command of each one, in an order that never changes.
 
     points = product over the axes in the order they are written, the last one fastest; zipped axes count as one, at the
              place of their first
@@ -37,7 +37,7 @@ class Point:
     config: Config  # checked
 
     def run_directory(self, sweep_directory: Path) -> Path:
-        """Where it lives."""
+        """Its run directory."""
         return sweep_directory / self.name
 
 
@@ -70,7 +70,7 @@ class Sweep:
         return Path(self.file).stem
 
     def point(self, index: int) -> Point:
-        """The point of an index. Raises `UserError` where there is none."""
+        """The point with this index. Raises `UserError` where there is none."""
         if not 0 <= index < len(self.points):
             raise UserError(f"--index {index}: {self.file} has the points 0..{len(self.points) - 1}; --list shows them")
         return self.points[index]
@@ -147,7 +147,7 @@ def _combinations(described: SweepFile) -> Iterable[dict[str, Choice]]:
 
 
 def _name(labels: Mapping[str, str]) -> str:
-    """A directory name; one that had to be changed is told apart by a digest."""
+    """A directory name; where it had to be changed, a digest keeps it unique."""
     plain = ",".join(f"{axis}={label}" for axis, label in labels.items())
     name = re.sub(r"[^\w.,=+-]+", "_", plain)
     if len(name) <= LONGEST_NAME and re.sub(r"\s+", "_", plain) == name:
@@ -156,7 +156,7 @@ def _name(labels: Mapping[str, str]) -> str:
 
 
 def _check(recipe: str, overrides: Sequence[Override]) -> Config:
-    """The config of a point, which has been built once."""
+    """The config of a point, built once to check it."""
     config = configs.load(recipe, [o.text for o in overrides], [o.place for o in overrides])
     config.build()
     return config

@@ -36,7 +36,7 @@ LAUNCHERS = {"slurm": "launch/slurm.py", "xm": "xm/launch.py"}
 
 
 def record(sweep: Sweep, directory: Path) -> None:
-    """Writes `sweep.json`, what a report needs to know of runs that are not there yet; call `check_earlier` before.
+    """Writes `sweep.json`, which tells a report about runs that do not exist yet; call `check_earlier` before.
 
     Raises:
       UserError: if it cannot be written.
@@ -60,7 +60,7 @@ def record(sweep: Sweep, directory: Path) -> None:
 
 
 def check_earlier(points: Sequence[Point], directory: Path, extend: bool) -> None:
-    """Compares points with what earlier commands have trained of them; nothing is changed.
+    """Compares points with what earlier commands have trained of them; writes nothing.
 
     Args:
       points: of the sweep.
@@ -68,7 +68,7 @@ def check_earlier(points: Sequence[Point], directory: Path, extend: bool) -> Non
       extend: whether a point may go on to another number of meta-steps than it was trained for.
 
     Raises:
-      UserError: where a point was trained with other settings, or would be extended without being asked to.
+      UserError: where a point was trained with other settings, or would be extended without `extend`.
     """
     others, lengths = [], []
     for point in points:
@@ -87,7 +87,7 @@ def check_earlier(points: Sequence[Point], directory: Path, extend: bool) -> Non
     if others:
         raise UserError(
             f"{directory}: holds {_such_as(others)} trained with other settings: choose another --sweep_dir, or the "
-            "settings of before"
+            "earlier settings"
         )
     if lengths and not extend:
         raise UserError(
@@ -103,8 +103,11 @@ def _such_as(points: Sequence[str]) -> str:
 def launch(sweep: Sweep, directory: Path, launcher: str) -> int:
     """Hands the points to a launcher of this repository's checkout: launch/slurm.py or xm/launch.py.
 
-    Its function `launch(sweep_file, overrides, sweep_dir)` has `vsml sweep FILE --sweep_dir D --index I` run somewhere
-    for every point, and returns an exit code, which is returned.
+    Its function `launch(sweep_file, overrides, sweep_dir)` runs `vsml sweep FILE --sweep_dir D --index I` somewhere for
+    every point.
+
+    Returns:
+      The exit code of the launcher.
 
     Raises:
       UserError: where there is no such launcher, or what it needs is not installed.
@@ -118,7 +121,7 @@ def launch(sweep: Sweep, directory: Path, launcher: str) -> int:
     spec = importlib.util.spec_from_file_location(f"vsml_launcher_{launcher}", path)
     assert spec is not None
     assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # its dataclasses look themselves up
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # its dataclasses look up their module
     try:
         spec.loader.exec_module(module)
     except ImportError as error:
@@ -209,11 +212,11 @@ def _description(sweep: Sweep, point: Point) -> dict[str, Any]:
 
 
 def row(sweep: Sweep, point: Point) -> dict[str, Any]:
-    """Hyperparameters of a point, of one schema for the whole sweep: TensorBoard drops runs whose set differs.
+    """Hyperparameters of a point, the same names for the whole sweep: TensorBoard drops runs with other names.
 
     What the axes set comes first.
 
-    What only some points have is `-` at the others; what is a number at all points stays one.
+    What only some points have is `-` at the others; what is a number at all points stays a number.
     """
     rows = {p.index: {**_axis_values(sweep, p), **hyperparameters(p.config)} for p in sweep.points}
     axes = {name for axis in sweep.axes for name in (axis.name, axis.key)}
@@ -224,7 +227,7 @@ def row(sweep: Sweep, point: Point) -> dict[str, Any]:
 
 
 def _axis_values(sweep: Sweep, point: Point) -> dict[str, str | int | float]:
-    """The labels of the axes that are no macros, which are there already; a number where the label is one."""
+    """The labels of the axes, without macros, which are hyperparameters already; numbers where labels are numbers."""
     return {axis.name: _number(point.labels[axis.name]) for axis in sweep.axes if not axis.key.isupper()}
 
 

@@ -1,4 +1,4 @@
-"""How far the points of a sweep are that run in other processes, read from the files that they write."""
+"""The progress of points of a sweep that run in other processes, read from the files that they write."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from vsml.training.progress import COMPILING, Pace
 
 STARTING = "starting"
 TOLD = ("step ", COMPILING, "evaluat")
-"""How lines begin that tell of progress."""
+"""The beginnings of lines that report progress."""
 _TAIL = 8192
-"""Bytes at the end of a file that hold its last line."""
+"""Bytes to read at the end of a file, enough for its last line."""
 
 
 def progress(run: Path, steps: int, since: float, log_from: int, width: int) -> str:
-    """What a point does now: `step 310/700  44%  loss 1.234`, or what it has said since.
+    """What a point does now: `step 310/700  44%  loss 1.234`, or the last progress line of its log.
 
     Args:
       run: its run directory.
@@ -51,7 +51,7 @@ def _written(path: Path) -> float:
 
 
 def _tail(path: Path, start: int = 0) -> list[str]:
-    """The last lines of a file, of what is in it from `start` on."""
+    """The last lines of a file, of its content from byte `start` on."""
     try:
         with path.open("rb") as file:
             file.seek(max(start, file.seek(0, os.SEEK_END) - _TAIL))

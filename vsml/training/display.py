@@ -1,6 +1,6 @@
-"""What is shown of work under way, on standard error: lines drawn again in place; in a log, a plain line now and then.
+"""Progress on standard error: on a terminal, lines that are redrawn in place; in a log, a plain line now and then.
 
-One display at a time shows something; what is said meanwhile stands above it.
+Only one display at a time shows lines; messages are printed above them.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import TextIO
 
 REDRAW_SECONDS = 0.2
 PLAIN_SECONDS = 30
-"""Between lines in a log."""
+"""Least number of seconds between two lines in a log."""
 LOG_WIDTH = 120
 
 
 class Display:
-    """Lines that tell how far the work is, on a terminal no wider than it is."""
+    """Lines that show how far the work is, no wider than the terminal."""
 
     def __init__(self) -> None:
-        self._drawn: list[str] = []  # what stands on the terminal, below all else
+        self._drawn: list[str] = []  # the lines at the bottom of the terminal
         self._shown_at = float("-inf")
         self._logged: set[str] = set()
 
     @property
     def live(self) -> bool:
-        """Whether somebody watches, on a terminal where lines can be drawn again."""
+        """Whether standard error is a terminal on which lines can be redrawn."""
         return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
     @property
@@ -45,7 +45,7 @@ class Display:
         return time.monotonic() - self._shown_at >= (REDRAW_SECONDS if self.live else PLAIN_SECONDS)
 
     def show(self, *lines: str, at_once: bool = False) -> None:
-        """Shows lines in place of those shown before, unless it is too early for that; in a log, those that are new."""
+        """Shows lines in place of the earlier ones, unless it is too early; in a log, only the lines that are new."""
         if not (at_once or self.due):
             return
         self._shown_at = time.monotonic()
@@ -64,17 +64,17 @@ class Display:
         self._redraw(drawn)
 
     def keep(self) -> None:
-        """Leaves the lines where they stand; whatever comes next is below them."""
+        """Leaves the lines where they are; whatever comes next is below them."""
         self._drawn = []
         self._shown_at = float("-inf")
 
     def close(self) -> None:
-        """Takes the lines away."""
+        """Removes the lines."""
         self._redraw(())
         self._shown_at = float("-inf")
 
     def _redraw(self, lines: Sequence[str]) -> None:
-        # Up to the first of them, and clear what is below, also the ^C of a terminal; in one piece, against flicker.
+        # Goes up to the first line and clears all below, also a ^C; in one write, so that nothing flickers.
         clear = f"\r\x1b[{len(self._drawn)}A\x1b[J" if self._drawn else ""
         sys.stderr.write(clear + "".join(f"{line[: self.width]}\n" for line in lines))
         self._drawn = list(lines)
@@ -82,20 +82,21 @@ class Display:
 
 
 display = Display()
-"""That of this process."""
+"""The display of this process."""
 
 
 def fitted(
     head: str, numbers: Sequence[tuple[str, str]], tail: Sequence[str], width: int, share: float | None = None
 ) -> str:
-    """One line that keeps its numbers.
+    """One line that keeps its numbers as long as possible.
 
-    Where room is short, first the bar goes, then names are cut, then the tail goes, at last numbers from the end.
+    Where it does not fit, first the bar is dropped, then names are cut, then the tail is dropped, at last numbers from
+    the end.
 
     Args:
       head: what comes first, always shown.
       numbers: name and value of each.
-      tail: further words, the first ones most wanted.
+      tail: further words, the most important ones first.
       width: columns.
       share: how much is done, 0 to 1: drawn as a bar where there is room for one.
     """
@@ -117,7 +118,7 @@ def _line(head: str, numbers: Sequence[tuple[str, str]], tail: Sequence[str], lo
 
 
 def columns_of(terminal: TextIO) -> int:
-    """How wide a terminal is; 80 where it does not say."""
+    """How wide a terminal is, 20 at least; 80 where that is unknown."""
     try:
         columns = os.get_terminal_size(terminal.fileno()).columns
     except OSError:

@@ -1,12 +1,12 @@
-"""Several processes of one run: how they find each other, decide alike, and end when one of them is lost.
+"""Several processes of one run: how they find each other, make the same decisions, and end when one is lost.
 
-All of them run the same program on their own devices. Process 0 speaks and writes for all; checkpoints are written by
-all. A process that waits for one that has ended would wait for ever. Therefore
+All of them run the same program on their own devices. Process 0 prints and writes for all; checkpoints are written by
+all. A process that waits for one that has ended would wait forever. Therefore
 
 - a check that may fail on one of them is made by `together`, which fails on all of them;
 - what they were asked for is compared by `check_alike` before anything is computed;
 - when to stop is decided by all of them at the same meta-step (`Parallel.largest`);
-- `all_or_none` ends a process at once that fails alone; the others notice at their next collective operation.
+- a process that fails alone is ended at once by `all_or_none`; the others notice at their next collective operation.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from vsml.training.display import display
 Result = TypeVar("Result")
 
 MEETING_SECONDS = 300
-"""For all processes to come to the coordinator: nodes of a cluster may start minutes apart."""
+"""Time for all processes to reach the coordinator: nodes of a cluster may start minutes apart."""
 HEARTBEAT_SECONDS = 60
-"""A process that gave no sign for so long is lost. One that is killed is noticed much sooner, by what breaks."""
+"""A process that is silent for so long is lost. A killed one is noticed much sooner, by its broken connections."""
 LOOPBACK = ("127.0.0.1", "localhost")
 LOST = 3
-"""Exit code of a process that has lost another one."""
+"""Exit code of a process that has lost another process."""
 LONGEST_MESSAGE = 4000
-"""Bytes of an error that processes tell each other."""
+"""Most bytes of an error that processes send each other."""
 _SIGNS_OF_A_LOSS = re.compile(
     r"gloo|nccl|connection|peer|socket|heartbeat|barrier|coordination|UNAVAILABLE|ABORTED|DEADLINE", re.IGNORECASE
 )
@@ -49,7 +49,7 @@ _SIGNS_OF_A_LOSS = re.compile(
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where the processes of a run meet, and which of them this is; all None where Slurm, a TPU pod or MPI says so.
+    """Where the processes of a run meet, and which of them this is; all None where Slurm, a TPU pod or MPI provides it.
 
     Attributes:
       coordinator: HOST:PORT on which process 0 listens, as the others reach it.
@@ -80,26 +80,26 @@ class Cluster:
 
 
 class _Processes:
-    """Which process this is. JAX knows it too, but starts its devices when asked, and forgets it when parted."""
+    """Which process this is. JAX knows it too, but asking it starts the devices, and it forgets after a shutdown."""
 
     index = 0
     count = 1
 
 
 def is_main() -> bool:
-    """Whether this process speaks and writes for all."""
+    """Whether this process prints and writes for all."""
     return _Processes.index == 0
 
 
 def say(message: str) -> None:
-    """Tells the user what happens, once for all processes; results alone go to standard output."""
+    """Prints a message on standard error, once for all processes; standard output is for results."""
     if is_main():
         display.say(message)
 
 
 @contextmanager
 def joined(cluster: Cluster | None) -> Iterator[None]:
-    """Within the block this process is one of several; None is a process on its own. Enter before JAX is used."""
+    """Within the block this process is one of several; None means a single process. Enter before JAX is used."""
     if cluster is None:
         yield
         return
@@ -110,7 +110,7 @@ def joined(cluster: Cluster | None) -> Iterator[None]:
 
 
 def _keep_standard_output_for_results() -> None:
-    """Native libraries (Gloo, NCCL) narrate on file descriptor 1: it becomes that of standard error."""
+    """Native libraries (Gloo, NCCL) print to file descriptor 1, so this redirects it to standard error."""
     sys.stdout.flush()
     try:
         kept = os.dup(1)
@@ -124,7 +124,7 @@ def _meet(cluster: Cluster) -> None:
     """Waits for all processes. Raises `UserError` where nothing says where they meet."""
     where = cluster.coordinator
     on_this_machine = where is not None and where.rsplit(":", 1)[0] in LOOPBACK
-    # JAX would abort with a native stack trace.
+    # At its own timeout JAX would abort with a native stack trace.
     patience = threading.Timer(MEETING_SECONDS, _give_up, [cluster])
     patience.daemon = True
     patience.start()
@@ -214,7 +214,7 @@ def check_shared(directory: Path) -> None:
 
 
 def check_alike(settings: Mapping[str, Any], mend: str) -> None:
-    """Raises `UserError` on all processes where they have not the same settings, with the first that differ.
+    """Raises `UserError` on all processes where their settings differ, with the first that differ.
 
     Args:
       settings: by name; plain data.
@@ -275,8 +275,8 @@ def _end_alone(error: BaseException) -> NoReturn:
         cause = " ".join(str(error).split())
         cause = cause if len(cause) <= 160 else cause[:160] + "..."
         _end(
-            f"{who} has lost another one ({cause}); the newest checkpoint is intact: run the same command again to go "
-            "on from it",
+            f"{who} has lost another process ({cause}); the newest checkpoint is intact: run the same command again "
+            "to go on from it",
             LOST,
         )
     traceback.print_exception(error)

@@ -1,4 +1,4 @@
-"""What an experiment would take: everything is built by shapes alone, nothing is compiled or run."""
+"""What an experiment would need: everything is built from shapes alone, nothing is compiled or run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from vsml.types import Params
 def shapes_of_learner(learner: Learner, specs: Sequence[TaskSpec]) -> tuple[Params, Any]:
     """Shapes of the meta-parameters, and of the learned variables of one lifetime of one example at a time.
 
-    Of several task distributions, those of the one with most learned variables.
+    With several task distributions, the shapes for the one with the most learned variables.
     """
 
     def build(key: jax.Array, spec: TaskSpec) -> tuple[Params, Any]:
@@ -39,7 +39,7 @@ def shapes_of_learner(learner: Learner, specs: Sequence[TaskSpec]) -> tuple[Para
 
 
 def check_meta_parameters(experiment: Experiment) -> None:
-    """Raises `UserError` where there are no meta-parameters to train, or other ones for every share of a mixture."""
+    """Raises `UserError` where there are no meta-parameters to train, or shares of a mixture need different ones."""
     name = type(experiment.learner).__name__
     shapes = [experiment.learner.params_shapes(share.tasks.spec) for share in experiment.shares]
     try:
@@ -91,7 +91,7 @@ def meta_step_jaxpr(experiment: Experiment, num_devices: int) -> core.Jaxpr:
 
 
 def dry_run(config: Config, num_devices: int | None = None) -> str:
-    """Builds everything by shapes alone and says what a run would take.
+    """Builds everything from shapes alone and says what a run would need.
 
     Args:
       config: the resolved config.

@@ -30,21 +30,21 @@ _TAIL = 4
 
 
 class EventFile:
-    """Written by the calling thread.
+    """An event file, written by the calling thread.
 
-    tensorboardX's own writer hands everything to a thread, which a full disk ends unnoticed: the next calls then wait
-    for ever, and what it had not written yet when a process is killed is missing after a resume.
+    tensorboardX's own writer hands everything to another thread. A full disk ends that thread unnoticed, and the next
+    calls wait forever; if the process is killed, what the thread has not written yet is missing after a resume.
     """
 
     def __init__(self, directory: Path, keep: Callable[[int, str], bool]):
-        """Replaces the file of an earlier process by one that begins with what is kept of it.
+        """Replaces the file of an earlier process by one that begins with the records to keep.
 
         Args:
           directory: of the run.
           keep: whether the value of a tag is kept, given its step and the tag.
 
         Raises:
-          UserError: it cannot be written; the file of before is as it was.
+          UserError: it cannot be written; the earlier file is unchanged.
         """
         self._directory = directory
         with writing(directory):
@@ -56,7 +56,7 @@ class EventFile:
             self._file = part.open("wb")
             try:
                 self._append(file_version="brain.Event:2")
-                # A TensorBoard that is open forgets what it has read of the earlier file.
+                # Makes an open TensorBoard forget what it has read of the earlier file.
                 self._append(step=0, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
                 for record in _kept(earlier[-1], keep) if earlier else ():
                     self._file.write(record)
@@ -69,7 +69,7 @@ class EventFile:
                 raise
             for other in earlier[:-1]:
                 other.unlink()
-            if earlier:  # an open TensorBoard that has read it goes on with the next one, but not if it has gone
+            if earlier:  # emptied, not removed: only then an open TensorBoard goes on to the next file
                 os.truncate(earlier[-1], 0)
 
     def add(self, step: int, summary: Summary) -> None:
@@ -102,7 +102,7 @@ def _head(length: int) -> bytes:
 
 
 def _kept(path: Path, keep: Callable[[int, str], bool]) -> Iterator[bytes]:
-    """The records of a file whose values are kept, as they are."""
+    """The records of a file that are kept, unchanged."""
     for record in _records(path):
         try:
             event = event_pb2.Event.FromString(record[_HEAD:-_TAIL])

@@ -1,6 +1,6 @@
 """Evaluations while meta-training is under way: how V_M generalises, over meta-steps.
 
-Nothing of meta-training depends on them: they read a copy of V_M, and evaluators have seeds of their own. One process
+Meta-training does not depend on them: they read a copy of V_M, and evaluators have seeds of their own. One process
 evaluates for all, on its own devices, while the others wait for it in the next meta-step.
 """
 
@@ -17,16 +17,16 @@ from vsml.types import Params
 class InterimEvaluations:
     """Runs the evaluators of an experiment every `train.evaluate_every` meta-steps.
 
-    The last meta-step is left out: what ends a run evaluates it.
+    The last meta-step is left out: it is evaluated at the end of the run.
     """
 
     def __init__(self, experiment: Experiment, path: Path, board: TensorBoard, start: int):
-        """Goes on after `start` meta-steps; an evaluation that is due there is made again.
+        """Continues after `start` meta-steps; an evaluation that is due at `start` is repeated.
 
         Args:
-          experiment: whose evaluators run.
-          path: of `evaluations.jsonl`, of which what came later is dropped; without evaluations it is left alone.
-          board: which is told as well.
+          experiment: the experiment, with its evaluators.
+          path: of `evaluations.jsonl`; its entries from `start` on are dropped. Without evaluators it is left alone.
+          board: gets the scores as well.
           start: meta-steps that are done.
         """
         self._learner, self._every, self._steps = experiment.learner, experiment.evaluate_every, experiment.steps

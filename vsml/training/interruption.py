@@ -37,10 +37,10 @@ def name_of(signal_number: int) -> str:
 
 
 class CommonSignal:
-    """What any of the processes of a run was asked, known to all of them at the same meta-step.
+    """The signal that any process of a run has received, known to all of them at the same meta-step.
 
-    With one process that is at once. With several it is one meta-step later, so that none waits for the step that has
-    just been started.
+    With one process it is known at once. With several it is known one meta-step later, so that none waits for the step
+    that has just been started.
     """
 
     def __init__(self, interruption: Interruption, parallel: Parallel):

@@ -19,7 +19,7 @@ from vsml.types import Array, Key, Metrics, Params, State
 
 @dataclass(frozen=True)
 class TaskLifetimes:
-    """Lifetimes of `learner` on tasks drawn from `tasks`, whose arrays `data` are on the device."""
+    """Lifetimes of `learner` on tasks drawn from `tasks`; their arrays `data` are on the device."""
 
     learner: Learner
     tasks: TaskDistribution
@@ -32,7 +32,7 @@ class TaskLifetimes:
         return self.tasks.spec.length
 
     def auto_segment(self, at_once: int) -> int:
-        """The segment length to choose where lifetimes are differentiated, so many at once."""
+        """The segment length for differentiating `at_once` lifetimes at a time."""
 
         def start(key: Key) -> State:
             params = self.learner.init(key, self.tasks.spec)
@@ -48,7 +48,7 @@ class TaskLifetimes:
         return self.objective.evaluate(self.learner, params, state, task, objective_key, segment)
 
     def start(self, params: Params, key: Key, length: Array) -> PartialLifetime:
-        """A lifetime of `length` steps before its first one."""
+        """A lifetime of `length` steps, before its first step."""
 
         def first_step(params: Params, key: Key) -> tuple[Unrolled, Scores]:
             task, state, _ = self._begin(params, key)
@@ -70,10 +70,10 @@ class TaskLifetimes:
     def run(
         self, params: Params, lifetime: PartialLifetime, window: int, segment: int | None = None
     ) -> tuple[Array, tuple[PartialLifetime, Metrics]]:
-        """Runs a lifetime on for `window` steps, or as many as are left.
+        """Continues a lifetime for `window` steps, or as many as are left.
 
         The whole task is drawn again and its window cut out. Steps beyond the end of the lifetime are computed, since
-        shapes are static, and count nothing.
+        shapes are static, but have no weight.
 
         Returns:
           The share of these steps in the lifetime's loss times its number of windows; the lifetime afterwards; and

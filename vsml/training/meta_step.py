@@ -21,14 +21,14 @@ LOSS_MEMORY = 0.98
 
 
 class TrainState(NamedTuple):
-    """What every device holds whole."""
+    """The state that every device holds as a whole."""
 
     step: Array  # [] int32, finished meta-steps
     params: Params
     optimizer: optax.OptState
     estimator: tuple[Any, ...]  # the shared part of its state, by share of the population
     skipped: Array  # [] int32, non-finite meta-gradients so far
-    skipped_in_row: Array  # [] int32, of these without a finite one in between up to now
+    skipped_in_row: Array  # [] int32, of these the consecutive ones up to now
     smoothed_loss: Array  # [] float32, moving average of the loss over about 1 / (1 - LOSS_MEMORY) meta-steps
     key: Array  # [2] uint32, of the meta-steps' randomness: data, so that one compiled program serves every seed
 
@@ -65,8 +65,9 @@ def member_keys(key: Key, first: Array | int, count: int) -> Key:
 def build_meta_step(experiment: Experiment, num_devices: int) -> PerDevice:
     """The per-device function of one meta-step.
 
-    A non-finite loss or meta-gradient leaves parameters, optimizer and what the estimator shares as they were and is
-    counted. The members' part of the estimator's state goes on: the very same lifetimes would fail again.
+    Where the loss or the meta-gradient is not finite, parameters, optimizer and the shared part of the estimator's
+    state stay as they were, and the meta-step is counted as skipped. The members' part of the estimator's state
+    advances: the same lifetimes would fail again.
     """
 
     def meta_step(state: TrainState, estimator: tuple[Any, ...], data: Any) -> tuple[TrainState, Any, Metrics]:
@@ -81,7 +82,7 @@ def build_meta_step(experiment: Experiment, num_devices: int) -> PerDevice:
         updates, optimizer = experiment.optimizer.update(gradient, state.optimizer, state.params)
         gradient_norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(gradient_norm) & jnp.isfinite(metrics["loss"])
-        # A row that is long enough to stop at stays until the trainer looks.
+        # A row that is long enough to stop is kept until the trainer looks at it.
         stuck = state.skipped_in_row >= experiment.max_non_finite
         new = TrainState(
             step=state.step + 1,
@@ -125,7 +126,7 @@ def _population(experiment: Experiment, index: int, num_devices: int, key: Key, 
     members = size // num_devices
     first = device_index() * members
     keys = member_keys(key, _first_members(experiment)[index] + first, members)
-    share_key = jax.random.fold_in(key, experiment.population + index)  # no member's
+    share_key = jax.random.fold_in(key, experiment.population + index)  # the index of no member
     return Population(share_key, keys, size, step, first, gather_over_devices)
 
 
@@ -146,8 +147,8 @@ def _mean_over_shares(experiment: Experiment, trees: Sequence[Any]) -> Any:
 def _report(experiment: Experiment, reports: Sequence[Metrics]) -> Metrics:
     """Metrics of the whole population and, of a mixture, also those of each share as `metric/name`.
 
-    Scalars of the population are means over those of all shares; curves are of each share its own, since lengths may
-    differ.
+    A scalar of the population is the mean over the shares. Curves are reported for each share only, since their lengths
+    may differ.
 
     Raises:
       UserError: there is no loss, or a metric is neither a scalar nor a curve.
@@ -181,7 +182,7 @@ def _check_metrics(experiment: Experiment, metrics: Metrics) -> None:
 def _smooth(state: TrainState, loss: Array, finite: Array) -> Array:
     """A moving average that starts as a plain mean, so that the first losses do not weigh on it for long.
 
-    Infinite until there is a finite one: nothing is better than what comes then.
+    Infinite until there is a finite loss, which then is better than all before.
     """
     seen = state.step - state.skipped
     memory = jnp.minimum(LOSS_MEMORY, 1.0 - 1.0 / (seen + 1.0))

@@ -1,6 +1,6 @@
-"""Meta-test: evaluators on a frozen V_M, at the end of meta-training, or of a run or an exported file afterwards.
+"""Meta-test: runs evaluators on a frozen V_M, at the end of meta-training, or later for a run or an exported file.
 
-Of what was saved it reads the meta-parameters alone: neither the data of meta-training nor its optimizer and estimator.
+It reads only the saved meta-parameters, not the data of meta-training, nor the state of its optimizer and estimator.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ def meta_test(
 ) -> dict[str, Any]:
     """Evaluates the meta-parameters of a run, or of a file of `vsml export`.
 
-    Of a finished run, without overrides and on its last checkpoint, this is what ended meta-training, and its
-    `summary.json` is rewritten. Anything else of a run is kept apart, in `evaluations/LABEL/` (see `labels`) with a
-    `summary.json` of its own. What is found of FILE.npz goes to FILE.evaluations/ beside it in the same way.
+    For a finished run, its last checkpoint and no overrides, this repeats the evaluation at the end of meta-training
+    and rewrites the run's `summary.json`. Any other evaluation of a run goes to `evaluations/LABEL/` (see `labels`),
+    with a `summary.json` of its own. Evaluations of FILE.npz go to FILE.evaluations/ beside it in the same way.
 
     Args:
       source: a run directory or a file.
       overrides: gin files and KEY=VALUE on top of the run's own config; they may change tasks and evaluators, and the
         learner as far as it takes the same meta-parameters.
-      checkpoint: which one of a run.
-      out: another directory for the outcome.
+      checkpoint: which checkpoint of a run.
+      out: another directory for the results.
 
     Returns:
       The content of the summary.
@@ -84,7 +84,7 @@ def meta_test(
     if out is not None:
         run = RunDirectory(out)
         if run.checkpoints.exists():
-            raise UserError(f"--out {out}: a run lives there: choose another directory")
+            raise UserError(f"--out {out}: this is the directory of a run: choose another one")
     elif overrides or saved.about["step"] != experiment.steps:
         run = RunDirectory(place(run.evaluations, label(overrides, saved.about["step"]), config.text))
     run.create()
@@ -104,7 +104,7 @@ def meta_test(
 def summary_head(
     config: Config, experiment: Experiment, num_devices: int, step: int, meta: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The part of `summary.json` that is known without any evaluation; `meta` is what a checkpoint says."""
+    """The part of `summary.json` that is known without any evaluation; `meta` is the JSON of a checkpoint."""
     params, learned = shapes_of_learner(experiment.learner, sources.task_specs(meta))
     head = {
         "recipe": config.recipe,
@@ -168,7 +168,7 @@ def finish(
 
 
 def _tell_tensorboard(run: RunDirectory, config: Config, step: int, evaluations: Sequence[Evaluation]) -> None:
-    from vsml.training.writers import TensorBoard, compared_by  # half a second, that no evaluator need wait for
+    from vsml.training.writers import TensorBoard, compared_by  # takes half a second: not before the evaluators
 
     summaries = {evaluation.name: evaluation.summary for evaluation in evaluations}
     with closing(TensorBoard(run.path, resume_step=step)) as board:
@@ -180,8 +180,8 @@ def _tell_tensorboard(run: RunDirectory, config: Config, step: int, evaluations:
 def _config(source: Path, saved: MetaParameters, overrides: Sequence[str]) -> Config:
     """The config that rebuilds the learner, with overrides on top; its recipe is that of meta-training.
 
-    Where overrides exchange the tasks, evaluators follow: the run's own where all of them are on the tasks of
-    meta-training, otherwise those of evaluators/held_out.gin, unless the overrides name some.
+    Where overrides replace the tasks and name no evaluators, evaluators follow the tasks: the run's own where all of
+    them are on the tasks of meta-training, otherwise those of evaluators/held_out.gin.
     """
     with sources.config_file(source, saved) as recipe:
         exchanged = configs.macros_set_by(overrides) & {"TASKS", "EVALUATORS"} == {"TASKS"}
@@ -214,7 +214,7 @@ def _check_used(source: Path, saved: MetaParameters, overrides: Sequence[str], c
             continue  # it is needed
         if ineffective:
             raise UserError(
-                f"{word}: no evaluator uses it: it would change meta-training alone; leave it out"
+                f"{word}: no evaluator uses it: it would change only meta-training; leave it out"
                 + (
                     "; the macro TEST_LENGTH is the length of lifetimes in evaluators/held_out.gin"
                     if word.startswith("LENGTH")
@@ -224,24 +224,24 @@ def _check_used(source: Path, saved: MetaParameters, overrides: Sequence[str], c
 
 
 def _evaluated(config: Config) -> Any:
-    """What the numbers of a meta-test depend on, beside V_M."""
+    """What the results of a meta-test depend on, besides V_M."""
     described = config.json["train"]
     return config.build().evaluators, described["learner"], described["precision"]
 
 
 def _fingerprints(evaluators: Sequence[Evaluator]) -> dict[str, str]:
-    """A digest of the arrays that an evaluator's tasks are drawn from, by its name."""
+    """Name of an evaluator -> digest of the arrays that its tasks are drawn from."""
     tasks = {each.name: own for each in evaluators if isinstance(own := getattr(each, "tasks", None), TaskDistribution)}
     return fingerprints(list(tasks), [each.load() for each in tasks.values()])
 
 
 def _refuse_other_data(run: RunDirectory, prints: Mapping[str, str]) -> None:
-    """Raises `UserError` where an evaluation that is there would be replaced by one on other data."""
+    """Raises `UserError` where an existing evaluation would be replaced by one on other data."""
     there = (Run(run.path, run.path.name).summary or {"evaluations": {}})["evaluations"]
     for name, digest in prints.items():
         if there.get(name, {}).get("fingerprint", digest) != digest:
             raise UserError(
-                f"{run.path}: the data of {name} are not those of the evaluation that is there (they were rewritten, "
+                f"{run.path}: the data of {name} are not those of the existing evaluation (they were rewritten, "
                 "or others are found first): restore them, or keep both with --out"
             )
 
@@ -256,7 +256,7 @@ def _fitting(experiment: Experiment, saved: MetaParameters, source: Path) -> Par
     for spec, who in specs.items():
         if mismatch := saved.mismatch(wanted[spec]):
             raise UserError(
-                f"{source}: its meta-parameters do not fit {who} ({mismatch}): change only what leaves the shapes of "
-                "V_M as they are"
+                f"{source}: its meta-parameters do not fit {who} ({mismatch}): change only settings that keep the "
+                "shapes of V_M"
             )
     return saved.fill(wanted[sources.task_specs(saved.about)[0]])

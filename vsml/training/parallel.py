@@ -1,15 +1,14 @@
-"""The only place that knows devices: how one meta-step runs on all of them.
+"""The only module that handles devices: how one meta-step runs on all of them.
 
 Outside this file there are two kinds of trees: replicated ones, whole on every device, and member trees, whose leaves
 have a leading axis of population members that is cut into one contiguous block per device. Both are ordinary global
-arrays there. How they look between two steps (pmap wants one more leading axis) stays in here: `Running` holds what
-a step works on, so that nothing is converted at every step.
+arrays there. Their form between two steps (pmap needs one more leading axis) is private to this file: `Running`
+holds it, so that nothing is converted at every step.
 
 `pmap` and `shard_map` run the same per-device function and give the same numbers.
 
-The devices may belong to several processes. What goes in is then whole on each of them and the same; each places the
-share of its own devices. What comes out is global: a process sees its own blocks of a member tree, and all of a
-replicated one.
+The devices may belong to several processes. Inputs are then whole and equal in every process; each places the part of
+its own devices. Outputs are global arrays: a process sees its own blocks of a member tree, and all of a replicated one.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from vsml.types import Array
 AXIS = "devices"
 
 Device = Any
-"""A `jax.Device`, which type checkers do not take for a type."""
+"""A `jax.Device`, which type checkers do not accept as a type."""
 
 PerDevice = Callable[[Any, Any, Any], tuple[Any, Any, Any]]
 """(replicated state, member state, data) -> (replicated state, member state, replicated metrics), on one device."""
@@ -52,10 +51,10 @@ def gather_over_devices(values: Array) -> Array:
 
 
 def choose_devices(population: int, requested: int | None, shares: Sequence[int] = ()) -> list[Device]:
-    """The devices that a population is spread over; of a mixture each share by itself, of so many members.
+    """The devices that a population is spread over, or each share of a mixture; `shares` are their numbers of members.
 
-    By default all, of all processes; where devices are cores, the largest number of them that divides the population.
-    Every process gives as many.
+    By default all devices of all processes; where devices are CPU cores, the largest number of them that divides the
+    population. Every process provides the same number.
 
     Raises:
       UserError: there are fewer devices than requested, or they do not divide the population or over the processes.
@@ -123,22 +122,22 @@ class Parallel:
         return jax.tree.map(lambda leaf: _place(leaf, self.by_member), tree)
 
     def compile(self, function: PerDevice, differentiates: bool = True) -> Step:
-        """What runs a per-device function on all devices.
+        """A step that runs a per-device function on all devices.
 
         Args:
           function: what to run.
-          differentiates: whether it differentiates lifetimes, which changes speed alone.
+          differentiates: whether it differentiates lifetimes; this affects only the speed.
         """
         return Step(self, function, differentiates)
 
     def lower(self, function: PerDevice, state: Any, members: Any, data: Any) -> jax.stages.Lowered:
-        """A per-device function, lowered for global arrays; by pmap its program takes them with one more axis."""
+        """A per-device function, lowered for global arrays; with pmap its program takes them with one more axis."""
         return self._lower(function, *map(self._to_inner, (state, members, data)))
 
     def over_devices(self, function: PerDevice) -> PerDevice:
         """A per-device function as one of global arrays, to be traced as a part of other functions."""
         whole, member = PartitionSpec(), PartitionSpec(AXIS)
-        # check_vma would sum the gradients of replicated parameters over devices by itself; the mean is ours to take.
+        # check_vma would sum the gradients of replicated parameters over devices by itself; here the mean is explicit.
         return jax.shard_map(
             function,
             mesh=self._mesh,
@@ -148,10 +147,10 @@ class Parallel:
         )
 
     def largest(self, number: int) -> Array:
-        """Starts to find the largest of a number that each process has; all of them call this at the same point.
+        """Starts to compute the largest of a number over all processes; all of them call this at the same point.
 
         Returns:
-          It, replicated: `fetch_replicated` waits for it.
+          The largest, replicated: `fetch_replicated` waits for it.
         """
         blocks = [jax.device_put(np.full(1, number, np.int32), device) for device in self._local]
         everyones = jax.make_array_from_single_device_arrays((self.num_devices,), self.by_member, blocks)
@@ -185,10 +184,10 @@ class Parallel:
     def _by_blocks(
         self, change: Callable[[list[Array]], list[Array]], tree: Any, whole: Callable[[Any], tuple[Any, Any]]
     ) -> Any:
-        """Changes what each device holds of a tree, there, in one program for all leaves.
+        """Changes each device's blocks of a tree on that device, in one program for all leaves.
 
         Args:
-          change: blocks of all leaves to those of the new ones; compiled.
+          change: a compiled function from the blocks of all leaves to the new blocks.
           tree: global arrays.
           whole: shape of a new block -> shape and sharding of the array that all devices hold together.
         """
@@ -234,17 +233,17 @@ class Step:
         self._function, self._differentiates = function, differentiates
 
     def start(self, state: Any, members: Any, data: Any) -> Running:
-        """What takes steps from here, given global arrays.
+        """A `Running` that takes steps from here, given global arrays.
 
         Args:
-          state: replicated; given up, since its buffers are used again.
-          members: a member tree; given up likewise.
+          state: replicated; donated, so do not use it again.
+          members: a member tree; donated likewise.
           data: replicated; only read.
         """
         return Running(self, state, members, data)
 
     def run(self, *arguments: Any) -> Any:
-        """One step in the inner form, of which `Running` alone knows."""
+        """One step, with arguments in the inner form that only `Running` uses."""
         if self.program is None:
             lowered = self.parallel._lower(self._function, *arguments)
             self.program = lowered.compile(compiler_options=compiler_options(self._differentiates))
@@ -255,8 +254,8 @@ class Step:
 class Running:
     """What a compiled step works on, from one step to the next.
 
-    What comes out is global and as it was after the last step; the next one uses the buffers of `state` and `members`
-    again.
+    Its properties are global arrays as they were after the last step; the next step reuses the buffers of `state` and
+    `members`.
     """
 
     def __init__(self, step: Step, state: Any, members: Any, data: Any):

@@ -1,4 +1,4 @@
-"""What a run tells of meta-training while it is under way: metrics.jsonl, TensorBoard, a line on the terminal."""
+"""What a run reports during meta-training: metrics.jsonl, TensorBoard, a line on the terminal."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from vsml.training.parallel import Running, fetch_replicated
 from vsml.training.writers import MetricsFile, TensorBoard
 
 SHOWN_METRICS = 3
-"""On the terminal, on one line."""
+"""Most metrics in the line on the terminal."""
 COMPILING = "compiling the first meta-step"
 
 
 class Progress:
-    """Written by one process for all."""
+    """Logs, plots, shows and evaluates during meta-training; one process does so for all."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Progress:
         start: int,
         seconds: float,
     ):
-        """Goes on after `start` meta-steps, which took `seconds`; use `follow`."""
+        """Continues after `start` meta-steps, which took `seconds`; made by `follow`."""
         self._experiment, self._interim = experiment, interim
         self._metrics_file, self.board = writers
         self._started = time.monotonic() - seconds
@@ -44,7 +44,7 @@ class Progress:
         self.evaluating_seconds = 0.0
 
     def tell(self, done: int, running: Running) -> None:
-        """Tells of the meta-step that `running` has just taken, as far as its turn has come."""
+        """Logs, plots and shows the meta-step that `running` has just taken, each only when it is due."""
         self._pace.took(done)
         last = done == self._experiment.steps
         log = done % self._experiment.log_every == 0 or last
@@ -63,7 +63,7 @@ class Progress:
             display.show(self._pace.line(self._scalars, self._rate, display.width), at_once=at_once)
 
     def evaluate(self, done: int, running: Running) -> None:
-        """Evaluates the parameters of now if it is time to; this counts as no time of meta-training."""
+        """Evaluates the current parameters if that is due; the time does not count as meta-training."""
         if not self._interim.due(done):
             return
         params = fetch_replicated(running.state.params)
@@ -90,17 +90,17 @@ class Pace:
     """How far meta-training is, and how long the rest will take; the first meta-step of a process also compiles."""
 
     def __init__(self, steps: int):
-        """Of so many meta-steps in all."""
+        """For a run of `steps` meta-steps in all."""
         self._steps, self._done = steps, 0
         self._first: tuple[int, float] | None = None  # the first one here, and when it was taken
 
     def took(self, done: int) -> None:
-        """So many meta-steps are done now."""
+        """Notes that `done` meta-steps are done now."""
         self._done = done
         self._first = self._first or (done, time.monotonic())
 
     def pause(self, seconds: float) -> None:
-        """So long, until now, no meta-step was taken."""
+        """Leaves out the last `seconds`, in which no meta-step was taken."""
         if self._first:
             self._first = (self._first[0], self._first[1] + seconds)
 
@@ -124,7 +124,7 @@ class Pace:
 
 @contextmanager
 def follow(run: RunDirectory, config: Config, experiment: Experiment, start: int, seconds: float) -> Iterator[Progress]:
-    """Opens what is written to, drops what came after the checkpoint of `start`, and closes it at the end."""
+    """Opens the output files, drops what was written after meta-step `start`, and closes them at the end."""
     with (
         closing(MetricsFile(run.metrics, resume_step=start)) as metrics_file,
         closing(TensorBoard(run.path, resume_step=start)) as board,

@@ -1,4 +1,4 @@
-"""What meta-training begins with where `train.start_from` names it: the meta-parameters of another run."""
+"""Starting meta-training from the meta-parameters of another run, where `train.start_from` names one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Start(NamedTuple):
     """Meta-parameters to begin with."""
 
     params: Params | None  # host arrays; None: the learner draws them
-    record: dict[str, Any] | None  # what `summary.json` says of where they are from
+    record: dict[str, Any] | None  # where they come from, for `summary.json`
 
 
 def read_start(experiment: Experiment) -> Start:

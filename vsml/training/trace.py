@@ -1,8 +1,8 @@
-"""Meta-steps traced by jax.profiler, for TensorBoard's PROFILE tab (extra `profile`): what each operation takes.
+"""Meta-steps traced by jax.profiler, for TensorBoard's PROFILE tab (extra `profile`): what each operation costs.
 
-plugins/profile/steps_FIRST_LAST/process_INDEX.xplane.pb    a session of the tab, and in it a host per process
+plugins/profile/steps_FIRST_LAST/process_INDEX.xplane.pb    one session of the tab, with one host per process
 
-Every process traces itself. A traced meta-step is waited for; its numbers are those of any other.
+Every process traces itself. The trainer waits for each traced meta-step; tracing does not change the results.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Trace:
         self._directory = directory
         self._process = jax.process_index()
         self._private = directory / f".trace-{self._process}"
-        self._traced = 0  # the last traced meta-step, 0 while none is
+        self._traced = 0  # the last traced meta-step, 0 while nothing is traced
 
     @contextmanager
     def step(self, done: int) -> Iterator[None]:
-        """The meta-step `done`, traced if it is one of those."""
+        """Use around the meta-step `done`: traces it if it is one of those."""
         if not self.first <= done <= self.last:
             yield
             return
@@ -52,7 +52,7 @@ class Trace:
 
     @property
     def under_way(self) -> bool:
-        """Whether a meta-step is being traced, which then has to be waited for: devices work ahead of Python."""
+        """Whether meta-steps are being traced; each then has to be waited for, since devices run asynchronously."""
         return self._traced > 0
 
     def close(self) -> None:
@@ -72,6 +72,6 @@ class Trace:
 
 
 def _missed(first: int, last: int, start: int) -> str:
-    """What a resumed run says."""
-    rest = f"traced are {start + 1} to {last}" if start < last else "nothing is traced"
+    """The message of a resumed run that has passed some of these meta-steps already."""
+    rest = f"{start + 1} to {last} are traced" if start < last else "nothing is traced"
     return f"train.profile_steps: meta-steps {first} to {min(start, last)} are done already; {rest}"

@@ -42,10 +42,10 @@ def train(config: Config, directory: Path, num_devices: int | None = None) -> di
       num_devices: devices to use; None as `choose_devices` says.
 
     Returns:
-      The content of `summary.json`; in other processes than the first, what is known of it without evaluations.
+      The content of `summary.json`; in other processes than the first, its part without evaluations.
 
     Raises:
-      UserError: what the user can mend; nothing already saved is lost. `Interrupted` after a signal, with the state
+      UserError: what the user can fix; nothing already saved is lost. `Interrupted` after a signal, with the state
         saved.
     """
     with closing(RunLock(directory.absolute(), say)) as lock:
@@ -68,7 +68,7 @@ def train(config: Config, directory: Path, num_devices: int | None = None) -> di
         for line in notes_on_repeats(experiment.shares, experiment.evaluators):
             say(line)
         if is_main():
-            run.summary_json.unlink(missing_ok=True)  # of an end that is none any more
+            run.summary_json.unlink(missing_ok=True)  # of an earlier end, which no longer holds
             note(run, start, changed, data, parallel.num_devices)
             changed_on_the_way = swaps(Run(run.path, run.path.name).history)
             run.write_config(config, [EXCHANGED, *changed_on_the_way] if changed_on_the_way else [])
@@ -93,7 +93,7 @@ class _Prepared(NamedTuple):
 
 
 def _prepare(config: Config, directory: Path, num_devices: int | None, lock: RunLock) -> _Prepared:
-    """Whatever can go wrong before the first meta-step, and shows already."""
+    """All that comes before the first meta-step; most errors of a user show here."""
     experiment = config.build()
     check_meta_parameters(experiment)  # loads the data: a missing file shows before anything is written
     members = [share.members for share in experiment.shares]
@@ -120,7 +120,7 @@ def _prepare(config: Config, directory: Path, num_devices: int | None, lock: Run
 
 def _refuse_other_data(run: RunDirectory, start: int, data: dict[str, str]) -> None:
     """Raises `UserError` where a run would go on with other data than it began with."""
-    saved = (read_meta(run.checkpoints, start) if start else {}).get("data") or data  # none of an earlier version
+    saved = (read_meta(run.checkpoints, start) if start else {}).get("data") or data  # an earlier version saved none
     for name, digest in data.items():
         if saved.get(name) != digest:
             of = f" of {name}" if name else ""
@@ -185,13 +185,13 @@ def _meta_train(
     fingerprint: dict[str, str],
     config: Config,
 ) -> tuple[Params, dict[str, Any]]:
-    """The loop. Returns the final meta-parameters as host arrays, and what checkpoints say beside their arrays."""
+    """The loop. Returns the final meta-parameters as host arrays, and the JSON of the checkpoints."""
     data = experiment.load()
     state = jax.jit(lambda params: init_state(experiment, params))(origin.params)
     estimator = parallel.spread(jax.jit(lambda s, d: init_estimator(experiment, s.params, d))(state, data))
     state, data = parallel.replicate(state), parallel.replicate(data)
     meta: dict[str, Any] = {
-        "seconds": 0.0,  # that all commands in this directory have spent
+        "seconds": 0.0,  # of meta-training, by all commands in this directory
         "best": {"step": 0, "loss": float("inf")},
         "specs": [dataclasses.asdict(spec) for spec in experiment.specs],
         "started_from": origin.record,
@@ -200,7 +200,7 @@ def _meta_train(
     if start:
         like = (state._replace(params=()), estimator)
         params, (state, estimator), saved = checkpoints.restore(start, state.params, like)
-        meta |= saved  # an earlier version saved fewer of them
+        meta |= saved  # an earlier version saved fewer keys
         state = state._replace(params=parallel.replicate(params))
         say(f"resumed after {start} meta-steps")
     if start == experiment.steps:

@@ -1,8 +1,8 @@
 """What a run writes for people and plots: `metrics.jsonl` and TensorBoard's event file.
 
-metrics.jsonl      one line per logged meta-step, of what the config determines: a resumed run writes the same lines
-evaluations.jsonl  the same of every evaluation during meta-training
-events.*           TensorBoard's, with tags GROUP/METRIC/WHERE: where is `meta-training` or the name of an evaluation
+metrics.jsonl      one line per logged meta-step, only values that the config determines: a resumed run writes the same
+evaluations.jsonl  the same for every evaluation during meta-training
+events.*           TensorBoard's, with tags GROUP/METRIC/WHERE: WHERE is `meta-training` or the name of an evaluation
 
 TensorBoard sorts by name and opens on the first groups, so these hold what is looked at first:
 
@@ -13,7 +13,7 @@ meta_train         what else is logged of a meta-step
 parameters         histograms of V_M
 rivals             scores of what the evaluators compare with
 
-Metrics, scores and curves are written as they come: no name is known here but `loss`.
+Metrics, scores and curves may have any names: this module knows only `loss`.
 """
 # pyright: reportAttributeAccessIssue=false
 # (the protocol buffers of tensorboardX make their classes when imported)
@@ -44,7 +44,7 @@ from vsml.training.learning_curves import image
 
 HPARAMS_PLUGIN = "hparams"
 COLUMNS = 5
-"""Hyperparameters that the HPARAMS tab shows before it is told which: those marked as differing, then by name."""
+"""Hyperparameters that the HPARAMS tab shows by default: first those marked as differing, then by name."""
 HEADLINE, CURVES, META_TEST, META_TRAIN = "headline", "learning_curves", "meta_test", "meta_train"
 PARAMETERS, RIVALS = "parameters", "rivals"
 META_TRAINING = "meta-training"
@@ -61,7 +61,7 @@ class MetricsFile:
     """
 
     def __init__(self, path: Path, resume_step: int):
-        """Opens the file and drops what was written after `resume_step`, also a line cut short."""
+        """Opens the file and drops what was written after `resume_step`, and a line that was cut short."""
         self._path = path
         kept = [json.dumps(entry) + "\n" for entry in read_metrics(path, {"step": int}) if entry["step"] <= resume_step]
         write_whole(path, "".join(kept))
@@ -84,12 +84,12 @@ class TensorBoard:
     """The event file of one run directory. What cannot be written raises `UserError`."""
 
     def __init__(self, directory: Path, resume_step: int):
-        """Goes on with the event file when first written to.
+        """Opens or continues the event file at the first write.
 
         Args:
           directory: of the run.
-          resume_step: what earlier processes wrote of meta-training after this step, and of evaluations from it on, is
-            dropped: it is written again. So are config and hyperparameters.
+          resume_step: what is written again is dropped from the file of earlier processes: meta-training after this
+            step, evaluations from this step on, config and hyperparameters.
         """
         self._directory, self._resume_step = directory, resume_step
         self._opened: EventFile | None = None
@@ -112,7 +112,7 @@ class TensorBoard:
         Args:
           text: the gin config.
           hyperparameters: by name; the first ones are shown first.
-          compared: titles of the metrics that runs are compared by, by tag; None before they are known: TensorBoard
+          compared: tag -> title of the metrics that runs are compared by; None before they are known: TensorBoard
             takes the columns of its HPARAMS tab from the first run that names them.
         """
         self._file.add(0, summaries.text("config.gin", "\n".join("    " + line for line in text.splitlines())))
@@ -121,7 +121,7 @@ class TensorBoard:
         self.flush()
 
     def scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Writes meta-training scalars, as `metrics.jsonl` has them, and more."""
+        """Writes scalars of meta-training: those of `metrics.jsonl`, and further ones."""
         headlines = of_the_objective(name for name in scalars if name not in RESERVED)
         for name, value in scalars.items():
             tag = f"{HEADLINE}/{name}/{META_TRAINING}" if name in headlines else f"{META_TRAIN}/{name}"
@@ -187,7 +187,7 @@ def compared_by(metrics: Sequence[Mapping[str, Any]], evaluations: Mapping[str, 
       evaluations: summaries by name.
 
     Returns:
-      Tags of scalars, the last value of which counts, and what they are called.
+      Tag of a scalar, of which the last value counts -> its title.
     """
     headlines = {name: Evaluated(name, content).headline for name, content in evaluations.items()}
     tested = {f"{HEADLINE}/{score}/{name}": f"{title(name)}: {title(score)}" for name, score in headlines.items()}
