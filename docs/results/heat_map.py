@@ -11,8 +11,8 @@ from vsml.runs.results import Run, read_results
 
 COMMANDS = (
     "vsml sweep sweeps/heat_map.gin axes.SEED=[0] --run_dir RUNS/heat_map --jobs 2",
-    "vsml eval RUNS/heat_map/trained=all,learner=VSML,seed=0 evaluators.OnlineAccuracy.baselines=@evaluators.Baselines() "
-    "--out RUNS/heat_map_rivals",
+    "vsml eval RUNS/heat_map/trained=all,learner=VSML,seed=0 --out RUNS/heat_map_rivals "
+    "evaluators.OnlineAccuracy.baselines=@evaluators.Baselines()",
 )
 SMALLEST = ("STEPS=2", "LENGTH=5", "TEST_LENGTH=20", "evaluators.OnlineAccuracy.lifetimes=2")
 
