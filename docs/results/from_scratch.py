@@ -10,7 +10,7 @@ from drawing import evaluation, learning_curves, markdown, over_seeds, score
 from vsml.runs.results import Run, read_results
 
 COMMANDS = (
-    "vsml sweep sweeps/from_scratch.gin --run_dir RUNS/from_scratch --jobs 2",
+    "vsml sweep sweeps/from_scratch.gin --sweep_dir RUNS/from_scratch --jobs 2",
     "vsml eval RUNS/from_scratch/learner=VSML,seed=0 evaluators.OnlineAccuracy.baselines=@evaluators.Baselines() "
     "--out RUNS/from_scratch_rivals",
 )

@@ -10,7 +10,7 @@ from drawing import evaluation, heat_maps, markdown, score
 from vsml.runs.results import Run, read_results
 
 COMMANDS = (
-    "vsml sweep sweeps/heat_map.gin axes.SEED=[0] --run_dir RUNS/heat_map --jobs 2",
+    "vsml sweep sweeps/heat_map.gin axes.SEED=[0] --sweep_dir RUNS/heat_map --jobs 2",
     "vsml eval RUNS/heat_map/trained=all,learner=VSML,seed=0 --out RUNS/heat_map_rivals "
     "evaluators.OnlineAccuracy.baselines=@evaluators.Baselines()",
 )

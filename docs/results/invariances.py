@@ -15,7 +15,7 @@ from vsml.runs.results import Run, read_results
 SEEDS = (0, 1, 2)
 LEARNERS = {"VSML": "invariances", "Meta_RNN": "invariances_one_shape"}
 COMMANDS = (
-    "vsml sweep sweeps/from_scratch.gin --run_dir RUNS/from_scratch --jobs 2",
+    "vsml sweep sweeps/from_scratch.gin --sweep_dir RUNS/from_scratch --jobs 2",
     *(
         f"vsml eval RUNS/from_scratch/learner={learner},seed={seed} evaluators/{evaluators}.gin "
         f"--out RUNS/invariances/{learner}_{seed}"
