@@ -1,11 +1,11 @@
 """Probabilities for methods that only rank the classes: as sure as the method has been right so far.
 
-    p_k = softmax(s_k z)          z: what the method says of each class, larger for the better one; s_k of SHARPNESS
-    p = sum_k w_k p_k             w_k ~ product of p_k(right class) over the examples so far, equal before any
+    p_k = 0.99 softmax(s_k z) + 0.01 / C      z: the method's scores of the classes, high for the best
+    p = sum_k w_k p_k                         w_k ~ product of p_k(right class) over the examples so far
 
 This is Bayes' mixture of the sharpnesses: over any lifetime its loss is at most log K nats, in sum, above that of the
-sharpness that is best in hindsight. It never changes the order of the classes. One that was never seen gets 1 / C, its
-share if all are equally frequent; those seen divide the rest.
+sharpness that is best in hindsight. The class with the highest score stays the most probable. One that was never seen
+gets 1 / C, its share if all are equally frequent; those seen, C in the equation, divide the rest.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import numpy as np
 from vsml.types import Array
 
 SHARPNESS = (0.0, *(2.0**power for power in range(-2, 10)))
+GUESS = 0.01
+"""Share of guessing: one mistake does not rule out a sharpness."""
 AHEAD = 1e-4
 """Nats by which the class that the method says is ahead of the others, also where rounding made them equal."""
 
@@ -53,4 +55,5 @@ def _log_probabilities(scores: Array, seen: Array) -> Array:
     sharpness = np.asarray(SHARPNESS, np.float32)[None, :, None]
     among_seen = jax.nn.log_softmax(jnp.where(known, sharpness * scores[:, None], -jnp.inf), axis=2)
     share = jnp.where(num_seen > 0, num_seen, num_classes) / num_classes
-    return jnp.where(known, among_seen + jnp.log(share), -jnp.log(float(num_classes)))
+    said = jnp.logaddexp(among_seen + jnp.log((1 - GUESS) * share), jnp.log(GUESS / num_classes))
+    return jnp.where(known, said, -jnp.log(float(num_classes)))

@@ -1,7 +1,7 @@
 """Nearest class mean: an example is of the class whose mean, of what was seen so far, is nearest.
 
     y^ = argmin_c |x - m_c|^2           m_c the mean of the examples of class c so far
-    z_c = -|x - m_c|^2 / v              v the mean of |x_i - m_c(i)|^2 so far, for `confidence`
+    z_c = -|x - m_c|^2 / v              v what |x - m_c|^2 is on average within a class, for `confidence`
 
 It is the best there is where classes are spheres of one size around their means: with one Gaussian per class and a
 common variance v / n, z is the log-likelihood over n / 2.
@@ -87,5 +87,9 @@ def _distances(x: Array, mean: Array) -> Array:
 
 
 def _scores(state: Means, x: Array) -> Array:
-    variance = state.scatter / jnp.maximum(state.count.sum(), 1)
-    return -_distances(x, state.mean) / jnp.where(variance > 0, variance, 1)
+    distances, seen = _distances(x, state.mean), state.count > 0
+    within = state.scatter / jnp.maximum(state.count.sum() - seen.sum(), 1)
+    # Before a class was seen twice, the distances themselves are all that is known of their size.
+    size = jnp.sum(distances * seen[None], 1, keepdims=True) / jnp.maximum(seen.sum(), 1)
+    size = jnp.where(within > 0, within, size)
+    return -distances / jnp.where(size > 0, size, 1)
