@@ -60,8 +60,13 @@ LEARNERS: dict[str, Callable[[dict[str, Any]], Learner]] = {
 
 
 def test_a_rival_is_its_learner_by_itself_on_the_same_lifetimes():
-    rates = {"sgd_learning_rates": (0.002, 0.05), "adam_learning_rates": (0.001, 0.02)}
-    baselines = Baselines(hidden=(7,), **rates, rls_features=(9,), ridges=(0.5, 5))
+    baselines = Baselines(
+        hidden=(7,),
+        sgd_learning_rates=(0.002, 0.05),
+        adam_learning_rates=(0.001, 0.02),
+        rls_features=(9,),
+        ridges=(0.5, 5),
+    )
     shared = {"tasks": Digits(20), "lifetimes": 5, "seed": 3}
     evaluation = OnlineAccuracy("digits", baselines=baselines, **shared).run(GradientDescent(optax.sgd(0.1)), {})
     assert list(evaluation.rivals) == list(LEARNERS)

@@ -45,7 +45,7 @@ def test_the_loss_is_near_that_of_the_best_sharpness():
         logits = as_logits(evidence, example[0], seen)
         return weighed(evidence, *example[:1], seen, example[1]), jax.nn.log_softmax(logits)
 
-    _, said = jax.lax.scan(live, no_evidence(), (scores, target))
+    _, said = jax.lax.scan(live, no_evidence(), (jnp.asarray(scores), target))
     loss = -jnp.sum(said * target)
     best = [-jnp.sum(jax.nn.log_softmax(s * scores) * target) for s in SHARPNESS]
     assert SHARPNESS[int(np.argmin(best))] in (4, 8, 16)

@@ -44,7 +44,7 @@ def test_equals_the_ridge_regression_of_scikit_learn(features: int, batch: int):
     steps = (jnp.asarray(each, jnp.float32).reshape(-1, batch, each.shape[1]) for each in (x, y))
     lived = live(learner, {}, state, *steps)
     read = x
-    if features:
+    if state.random is not None:
         directions, offsets = (np.asarray(leaf, np.float64) for leaf in state.random)
         read = np.maximum(x @ directions + offsets, 0)
     read = np.hstack([read, np.ones((30, 1))])
