@@ -22,7 +22,12 @@ from vsml.evaluation.statistics import band, smooth
 from vsml.runs.files import write_whole
 from vsml.runs.results import Run, read_results
 
-LINES = {"correct": "learned algorithm", "best_sgd_correct": "best SGD", "best_adam_correct": "best Adam"}
+LINES = {
+    "correct": "learned algorithm",
+    "best_sgd_correct": "best SGD",
+    "best_adam_correct": "best Adam",
+    "nearest_neighbour_correct": "1-nearest neighbour",
+}
 TITLES = {"digits_plain": "digits", "digits_projected": "digits, randomly projected"}
 
 INK = "#767676"

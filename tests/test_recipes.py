@@ -90,6 +90,8 @@ SMALL = {
     "evaluators.Baselines.hidden": "[0]",
     "evaluators.Baselines.sgd_learning_rates": "[0.01]",
     "evaluators.Baselines.adam_learning_rates": "[0.001]",
+    "evaluators.Baselines.rls_features": "[4]",
+    "evaluators.Baselines.ridges": "[1.0]",
 }
 PUBLISHED = ("MNIST", "FashionMNIST", "KMNIST", "EMNIST", "CIFAR10", "SVHN", "Omniglot")
 
@@ -133,7 +135,8 @@ def check_run(directory: Path, recipe: str, arguments: list[str]) -> None:
     assert list(content["evaluations"]) == wanted
     for evaluation in content["evaluations"].values():
         assert 0 <= evaluation["cumulative_accuracy"]["mean"] <= 1
-        assert set(evaluation["baselines"]) == {"best_sgd", "best_adam"}
+        rivals = ["best_sgd", "best_adam", "nearest_class_mean", "nearest_neighbour", "best_rls"]
+        assert list(evaluation["baselines"]) == rivals
 
 
 def real_data(recipe: str) -> list[str] | None:

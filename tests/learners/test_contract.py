@@ -24,6 +24,9 @@ from vsml.learners import (
     HebbianFastWeights,
     Learner,
     MetaRNN,
+    NearestClassMean,
+    NearestNeighbour,
+    RecursiveLeastSquares,
 )
 from vsml.learners.unroll import unroll
 from vsml.sharing import Grouped, Typed
@@ -42,6 +45,9 @@ LEARNERS: dict[str, Learner] = {
     "delta rule, second pass": DeltaRule(key_size=4, feedback="second_pass"),
     "memory": FastWeightMemory(hidden_size=4, memory_size=3),
     "gradient descent": GradientDescent(optax.adam(0.1), hidden=(3,)),
+    "nearest class mean": NearestClassMean(),
+    "nearest neighbour": NearestNeighbour(),
+    "least squares": RecursiveLeastSquares(features=4),
 }
 every_learner = pytest.mark.parametrize("learner", LEARNERS.values(), ids=LEARNERS.keys())
 SPEC = NoiseTasks(length=4).spec
@@ -111,6 +117,9 @@ def test_a_network_reads_as_many_numbers_as_the_task_answers():
         (VSML(SMALL, feed_reward=True), ("error", "target"), "from the reward, but these tasks give error and target"),
         (VSML(SMALL), (), "these tasks give nothing"),
         (GradientDescent(optax.sgd(0.1)), ("reward",), r"^learners\.GradientDescent learns from the error"),
+        (NearestClassMean(), ("reward",), r"^learners\.NearestClassMean learns from the target"),
+        (NearestNeighbour(), ("error",), r"^learners\.NearestNeighbour learns from the target"),
+        (RecursiveLeastSquares(), ("error",), r"^learners\.RecursiveLeastSquares learns from the target"),
     ],
 )
 def test_feedback_that_a_task_does_not_give_is_refused(learner, feedback, message):

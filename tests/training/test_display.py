@@ -179,6 +179,9 @@ def test_a_run_on_a_terminal(terminal: Terminal, tmp_path: Path):
         "evaluators.Baselines.hidden=[0]",
         "evaluators.Baselines.sgd_learning_rates=[0.1]",
         "evaluators.Baselines.adam_learning_rates=[0.1]",
+        "evaluators.Baselines.nearest_neighbour=False",
+        "evaluators.Baselines.rls_features=[0]",
+        "evaluators.Baselines.ridges=[1.0]",
     )
     train(tmp_path / "run", *arguments, "STEPS=3", "--devices", "1")
     told = re.sub(r"\x1b\[\d*[A-Z]|\r", "", terminal.getvalue()).splitlines()
@@ -189,6 +192,8 @@ def test_a_run_on_a_terminal(terminal: Terminal, tmp_path: Path):
         "step 3/3 100%",
         "evaluating digits_plain: SGD, 0 hidden 0/4",
         "evaluating digits_plain: Adam, 0 hidden 4/4",
+        "evaluating digits_plain: nearest class mean 4/4",
+        "evaluating digits_plain: RLS, inputs 4/4",
         "evaluated digits_plain in",
     ]
     first = [next(i for i, line in enumerate(told) if line.startswith(text)) for text in wanted]

@@ -26,8 +26,12 @@ BLACK, GREY = "#000000", "#808080"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", BLACK, "#F0E442")
 STYLES = ("-", "--", ":", "-.")
 """Together with the colours, these distinguish 32 lines."""
+DASHES = ("--", ":", "-.", (0, (7, 2)), (0, (3, 1, 1, 1, 1, 1)))
+"""Styles of references, which are grey where lines use the colours."""
 MAX_BANDS = 6
 """Most lines that are drawn with bands; the bands of more would hide each other."""
+MAX_COLOURS = 7
+"""Colours that are dark enough for the thin line of a reference."""
 MAX_MARKERS = 20
 """Most points of a line that are drawn with markers."""
 ENOUGH = 5
@@ -79,7 +83,7 @@ def curves(
 
     Args:
       lines: name -> curve.
-      references: the same, drawn in grey.
+      references: the same, drawn thin and dashed, in colours that lines leave over, or in grey.
       labels: of the horizontal and the vertical axis, with units.
       limits: of the vertical axis; None to fit lines and references; bands may then be cut off.
       chance: a horizontal line; None for none.
@@ -102,8 +106,10 @@ def curves(
             axes.scatter(x, curve.single, s=9, facecolors="none", edgecolors=colour, alpha=0.6)
         else:
             axes.plot(curve.x, curve.single.T, color=colour, linestyle=style, linewidth=0.7, alpha=0.4)
+    free = COLOURS[len(lines) : MAX_COLOURS]
     for index, (name, curve) in enumerate(references.items()):
-        axes.plot(curve.x, curve.mean, color=GREY, linestyle=STYLES[1 + index % 3], linewidth=1, label=name)
+        colour, style = free[index] if len(references) <= len(free) else GREY, DASHES[index % len(DASHES)]
+        axes.plot(curve.x, curve.mean, color=colour, linestyle=style, linewidth=1.2, label=name)
     if chance is not None:
         axes.axhline(chance, color=GREY, linewidth=0.6)
     shown = [*lines.values(), *references.values()]

@@ -1,4 +1,4 @@
-"""Meta-test: how well a frozen learning algorithm learns, with gradient descent beside it."""
+"""Meta-test: how well a frozen learning algorithm learns, with baselines beside it."""
 
 from vsml.evaluation.base import Evaluation, Evaluator, Measure, Rival
 from vsml.evaluation.baselines import Baselines

@@ -18,7 +18,7 @@ from vsml.learners.base import Learner
 from vsml.types import Params
 
 NOTE = "Predictions made before their label is seen. Cumulative: all examples of a lifetime. Final: its last tenth."
-ORACLE = "SGD and Adam are tuned on these very lifetimes."
+ORACLE = "{} tuned on these very lifetimes."
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class OnlineAccuracy(Online):
         Returns:
           Scores `cumulative_accuracy`, `final_accuracy` and `loss` in nats, as by `Online`. Curves `correct` and
           `loss` [lifetimes, T], means over the batch, NaN where no prediction counts. Facts: examples (of one lifetime,
-          T * B) and chance (accuracy of guessing). Rivals `best_sgd` and `best_adam` (see `Baselines`).
+          T * B) and chance (accuracy of guessing). Rivals as by `Baselines.run`.
         """
         online = super().run(learner, params)
         rivals = {} if self.baselines is None else self.baselines.run(self.tasks, self.lifetimes, self.seed)
@@ -56,8 +56,13 @@ class OnlineAccuracy(Online):
                 "correct": replace(share, title="accuracy"),
                 "loss": Measure("loss (nats)", lower_is_better=True),
             },
-            note=NOTE + (f" {ORACLE}" if rivals else ""),
+            note=self._note(),
         )
+
+    def _note(self) -> str:
+        *others, last = ("",) if self.baselines is None else ("", *self.baselines.tuned)
+        names = " and ".join(filter(None, [", ".join(others[1:]), last]))
+        return NOTE if not names else f"{NOTE} {ORACLE.format(names + (' are' if others[1:] else ' is'))}"
 
     def interim(self) -> Self:
         """Without baselines, on `interim_lifetimes`."""

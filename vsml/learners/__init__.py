@@ -7,6 +7,9 @@ from vsml.learners.fast_weight_memory import FastWeightMemory
 from vsml.learners.gradient_descent import GradientDescent
 from vsml.learners.hebbian import HebbianFastWeights
 from vsml.learners.meta_rnn import MetaRNN
+from vsml.learners.nearest_class_mean import NearestClassMean
+from vsml.learners.nearest_neighbour import NearestNeighbour
+from vsml.learners.recursive_least_squares import RecursiveLeastSquares
 from vsml.learners.vsml import VSML
 
 PARTS = (ConvFrontEnd,)
@@ -20,4 +23,7 @@ __all__ = [
     "HebbianFastWeights",
     "Learner",
     "MetaRNN",
+    "NearestClassMean",
+    "NearestNeighbour",
+    "RecursiveLeastSquares",
 ]

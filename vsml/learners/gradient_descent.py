@@ -1,4 +1,4 @@
-"""Gradient descent by backprop, one update after each prediction: what a learned learning algorithm has to beat.
+"""Gradient descent by backprop, one update after each prediction.
 
     a_0 = x      a_k = tanh(a_{k-1} W_k + b_k), k < K      y^ = a_{K-1} W_K + b_K
     e_b = dL_b/dy^_b, what the task answers                (W, b) <- (W, b) + optimizer(1/B sum_b e_b dy^_b/d(W, b))
