@@ -41,7 +41,9 @@ class Experiment:
         rounds operands, which accelerators are much faster with.
       log_every: meta-steps between two entries of `metrics.jsonl` and TensorBoard.
       plot_every: meta-steps between two learning-curve images and histograms of V_M in TensorBoard.
-      checkpoint_every: meta-steps between two checkpoints.
+      checkpoint_every: meta-steps between two checkpoints, of which the newest two and the best are kept.
+      keep_every: meta-steps between two checkpoints that are kept beside these, a multiple of `checkpoint_every`: what
+        `vsml introspect` looks at over meta-training. None keeps no others.
       evaluate_every: meta-steps between two evaluations of V_M as it is by then, which change nothing of the run; None
         for none before the end.
       max_non_finite: meta-training stops after this many non-finite meta-gradients in a row; until then each is
@@ -65,6 +67,7 @@ class Experiment:
     log_every: int = field(default=10, metadata=MAY_CHANGE)
     plot_every: int = field(default=100, metadata=MAY_CHANGE)
     checkpoint_every: int = field(default=100, metadata=MAY_CHANGE)
+    keep_every: int | None = field(default=None, metadata=MAY_CHANGE)
     evaluate_every: int | None = field(default=None, metadata=MAY_CHANGE)
     max_non_finite: int = field(default=20, metadata=MAY_CHANGE)
     profile_steps: tuple[int, int] | None = field(default=None, metadata=MAY_CHANGE)
@@ -75,6 +78,11 @@ class Experiment:
                 raise UserError(f"train.{name} is {getattr(self, name)}: set it to 1 or more")
         if self.evaluate_every is not None and self.evaluate_every < 1:
             raise UserError(f"train.evaluate_every is {self.evaluate_every}: set it to 1 or more, or to None for never")
+        if self.keep_every is not None and (self.keep_every < 1 or self.keep_every % self.checkpoint_every):
+            raise UserError(
+                f"train.keep_every is {self.keep_every}: set it to a multiple of train.checkpoint_every, which is "
+                f"{self.checkpoint_every}, or to None"
+            )
         if self.profile_steps is not None:
             first, last = self.profile_steps
             if not 1 <= first <= last <= self.steps:

@@ -39,14 +39,17 @@ def learning_curves(results: Results, name: str, summary: Summary) -> list[Block
         batch = max(1, examples // length) if isinstance(examples, int) else 1
         found = {label: [c[curve] for c in runs if curve in c] for label, runs in saved.items()}
         alike = {label: [array for array in arrays if array.shape[1] == length] for label, arrays in found.items()}
-        lines = {_shown(results, label): _curve(arrays, batch) for label, arrays in alike.items() if arrays}
-        present = {rival.name: first.get(f"{key}_{curve}") for key, rival in summary.rivals.items()}
-        references = {label: _curve([array], batch) for label, array in present.items() if array is not None}
         measure = summary.curves.get(curve, Measure(title(curve)))
-        axes = ("examples seen" if examples else "steps of a lifetime", measure.title)
-        svg = plots.curves(lines, references, axes, measure.limits, measure.chance)
+        x = measure.positions() if measure.places else None
+        lines = {_shown(results, label): _curve(arrays, batch, x) for label, arrays in alike.items() if arrays}
+        present = {rival.name: first.get(f"{key}_{curve}") for key, rival in summary.rivals.items()}
+        references = {label: _curve([array], batch, x) for label, array in present.items() if array is not None}
+        steps = "examples seen" if examples else "steps of a lifetime"
+        axes = (measure.axis if measure.places else steps, measure.title)
+        svg = plots.curves(lines, references, axes, measure.limits, measure.chance, measure.names)
+        over = f"over a lifetime, a running mean over {plots.window(length)} step(s)"
         caption = (
-            f"{title(name)}: {measure.title} over a lifetime, a running mean over {plots.window(length)} step(s)."
+            f"{title(name)}: {measure.title} {f'by {measure.axis}' if measure.places else over}."
             f"{'' if measure.chance is None else ' The thin line is chance.'}"
             f"{_about_bands(lines, ', or lifetimes where there is one seed')}"
         )
@@ -64,8 +67,9 @@ def held_out(results: Results) -> list[Block]:
         histories = {label: [found for found in runs if found] for label, runs in histories.items() if any(runs)}
         summary = next(iter(histories.values()))[0][0][1]
         measure = summary.scores[summary.headline]
-        lines = {label: _held_out_curve(runs, summary.headline) for label, runs in histories.items()}
-        svg = plots.curves(lines, {}, ("meta-steps", measure.title), measure.limits, measure.chance)
+        lines = {_shown(results, label): _held_out_curve(r, summary.headline) for label, r in histories.items()}
+        references = _rivals_on_the_way(histories) if len(histories) == 1 else {}
+        svg = plots.curves(lines, references, ("meta-steps", measure.title), measure.limits, measure.chance)
         caption = (
             f"{title(name)}: held-out {measure.title} over meta-steps, in {summary.content['lifetimes']} lifetimes; "
             "where a run has ended, the last point is the evaluation above."
@@ -91,6 +95,17 @@ def _held_out_curve(histories: Sequence[Sequence[tuple[int, Summary]]], headline
     if len(histories) == 1:
         curve = curve._replace(interval95=np.nan_to_num([spreads[0][step].interval95 for step in steps]))
     return curve
+
+
+def _rivals_on_the_way(histories: Mapping[str, Sequence[Sequence[tuple[int, Summary]]]]) -> dict[str, Curve]:
+    """The headline beside each rival that was there from the first evaluation on, of the only row of a report."""
+    (runs,) = histories.values()
+    first = runs[0][0][1]
+    found = {}
+    for key, rival in first.rivals.items():
+        own = [[(step, summary.rivals[key]) for step, summary in run if key in summary.rivals] for run in runs]
+        found[rival.name] = _held_out_curve(own, first.headline)
+    return found
 
 
 def over_meta_steps(results: Results) -> list[Block]:
@@ -225,13 +240,13 @@ def _shown(results: Results, label: str) -> str:
     return LEARNED if results.sweep is None else label
 
 
-def _curve(runs: Sequence[np.ndarray], batch: int) -> Curve:
-    """From runs of [lifetimes, T]."""
-    width = plots.window(runs[0].shape[1])
+def _curve(runs: Sequence[np.ndarray], batch: int, x: np.ndarray | None = None) -> Curve:
+    """From runs of [lifetimes, T]: a running mean over steps, or the values at `x`."""
+    width = 1 if x is not None else plots.window(runs[0].shape[1])
     smoothed = [smooth(run.astype(np.float64), width) for run in runs]
     with np.errstate(invalid="ignore"):
         each = np.asarray([run.mean(axis=0) for run in smoothed]) if len(runs) > 1 else smoothed[0]
-    return plots.of_means((np.arange(each.shape[1]) + width) * batch, each)
+    return plots.of_means((np.arange(each.shape[1]) + width) * batch if x is None else x, each)
 
 
 def _about_bands(lines: Mapping[str, Curve], otherwise: str = "") -> str:

@@ -34,6 +34,8 @@ MAX_COLOURS = 7
 """Colours that are dark enough for the thin line of a reference."""
 MAX_MARKERS = 20
 """Most points of a line that are drawn with markers."""
+MAX_PLACES = 48
+"""Most names below an axis that can be read."""
 ENOUGH = 5
 """Least number of values for which a mean is shown with its interval; of fewer values, each is shown."""
 INK = "svg{color:#1a1a1a;fill:currentColor}@media (prefers-color-scheme:dark){svg{color:#e4e4e4}}"
@@ -78,6 +80,7 @@ def curves(
     labels: tuple[str, str],
     limits: tuple[float, float] | None = None,
     chance: float | None = None,
+    places: Sequence[str] = (),
 ) -> str:
     """Lines with bands, and references without.
 
@@ -87,6 +90,7 @@ def curves(
       labels: of the horizontal and the vertical axis, with units.
       limits: of the vertical axis; None to fit lines and references; bands may then be cut off.
       chance: a horizontal line; None for none.
+      places: names of the values, which are then marks that no line joins.
 
     Returns:
       The text of an SVG file.
@@ -94,6 +98,9 @@ def curves(
     figure, axes = _figure(rows=len(lines) + len(references))
     for index, (name, curve) in enumerate(lines.items()):
         colour, style = COLOURS[index % len(COLOURS)], STYLES[index // len(COLOURS) % len(STYLES)]
+        if places:
+            axes.errorbar(curve.x, curve.mean, curve.interval95, color=colour, fmt="o", markersize=4, label=name)
+            continue
         marker = "o" if len(curve.x) <= MAX_MARKERS else None
         axes.plot(curve.x, curve.mean, color=colour, linestyle=style, marker=marker, markersize=4, label=name)
         if len(lines) > MAX_BANDS:

@@ -25,7 +25,7 @@ from vsml.errors import UserError
 from vsml.evaluation.summary import Summary
 from vsml.metrics import LOSS, title
 from vsml.runs import history
-from vsml.runs.names import REPORT
+from vsml.runs.names import INTROSPECTION, REPORT, SUMMARY
 from vsml.runs.results import Results, Run, read_results
 
 NOTE_SEEDS = "Mean over seeds ± Student's 95 % interval; with one seed the interval is over the lifetimes of its run."
@@ -79,8 +79,17 @@ def describe(everything: Results, results: Results, left_out: Sequence[Block]) -
         *_code_and_changes(everything),
     ]
     if results.sweep is None:
-        blocks += report_section(results.path)
+        blocks += [*_introspection(results.path), *report_section(results.path)]
     return blocks
+
+
+def _introspection(run: Path) -> list[Block]:
+    """What `vsml introspect` found, if it was asked."""
+    if not (run / INTROSPECTION / SUMMARY).exists():
+        return []
+    inside = read_results(run / INTROSPECTION)
+    found = [block for name in evaluation_names(inside.runs) for block in _evaluation(inside, name)]
+    return [*found, *held_out(inside)]
 
 
 def _what_was_run(results: Results) -> list[Block]:

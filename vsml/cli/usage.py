@@ -60,6 +60,8 @@ CHECKPOINT = Flag(
     "checkpoint", "newest, best, or a number of meta-steps", "WHICH", "newest", choices=("newest", "best")
 )
 
+ON = Flag("on", "other tasks, such as tasks/wine.gin: evaluators follow them", "FILE", kind="tasks")
+
 VERBS = (
     Verb(
         "train",
@@ -96,7 +98,7 @@ VERBS = (
         "RUN_DIR | FILE.npz [GIN_FILE | KEY=VALUE ...]",
         ("learned", "override"),
         (
-            Flag("on", "other tasks, such as tasks/wine.gin: evaluators follow them", "FILE", kind="tasks"),
+            ON,
             CHECKPOINT,
             Flag(
                 "out",
@@ -109,6 +111,31 @@ VERBS = (
         (
             "vsml eval runs/quickstart --checkpoint best",
             "vsml eval runs/quickstart --on tasks/wine.gin",
+        ),
+        repeats=True,
+    ),
+    Verb(
+        "introspect",
+        "look into what a run has learned: what it does, what it is like",
+        "Shows what a learned algorithm does: what one presentation of an input changes, which entries of its state "
+        "are slow and which matter, the norms of messages, and which known algorithm it predicts like, over a "
+        "lifetime and over the checkpoints that were kept.",
+        "RUN_DIR | FILE.npz [GIN_FILE | KEY=VALUE ...]",
+        ("learned", "override"),
+        (
+            ON,
+            CHECKPOINT,
+            Flag(
+                "out",
+                "where the outcome goes; without it RUN_DIR/introspection, a folder in it, or FILE.introspection",
+                "DIR",
+                kind="directory",
+            ),
+            *OVERRIDES,
+        ),
+        (
+            "vsml introspect runs/quickstart",
+            "vsml introspect runs/quickstart evaluators.ShownAgain.lifetimes=20",
         ),
         repeats=True,
     ),

@@ -5,6 +5,7 @@ Heavy modules are imported where they are needed: most verbs start without JAX.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -80,17 +81,36 @@ def _eval(arguments: Arguments) -> int:
     if not arguments.words:
         raise UserError("eval needs the directory of a run, such as `vsml eval runs/quickstart`, or an exported file")
     _use_the_machine()
-    from vsml.config import macros_set_by
     from vsml.training.meta_test import meta_test
 
-    out = arguments.flags["out"].value
-    source, checkpoint = Path(arguments.words[0]), _checkpoint(arguments)
-    on = arguments.flags["on"].value
+    print(show(meta_test(*_evaluated(arguments))))
+    return 0
+
+
+def _introspect(arguments: Arguments) -> int:
+    if not arguments.words:
+        raise UserError(
+            "introspect needs the directory of a run, such as `vsml introspect runs/quickstart`, or an exported file"
+        )
+    _use_the_machine()
+    from vsml.analysis.report import report
+    from vsml.training.introspection import introspect
+
+    summary, directory = introspect(*_evaluated(arguments))
+    print(show(summary))
+    print(report(Path(os.path.relpath(directory))))
+    return 0
+
+
+def _evaluated(arguments: Arguments) -> tuple[Path, list[str], Which, Path | None]:
+    """What is evaluated, with which overrides and of which checkpoint, and where the outcome goes."""
+    from vsml.config import macros_set_by
+
+    on, out = arguments.flags["on"].value, arguments.flags["out"].value
     if on and "TASKS" not in macros_set_by([on]):
         raise UserError(f"--on {on}: this sets no TASKS: give a file such as tasks/wine.gin")
     overrides = [*([on] if on else []), *_overrides(arguments)]
-    print(show(meta_test(source, overrides, checkpoint, Path(out) if out else None)))
-    return 0
+    return Path(arguments.words[0]), overrides, _checkpoint(arguments), Path(out) if out else None
 
 
 def _export(arguments: Arguments) -> int:
@@ -252,6 +272,7 @@ def _completion(arguments: Arguments) -> int:
 VERBS: Mapping[str, Callable[[Arguments], int]] = {
     "train": _train,
     "eval": _eval,
+    "introspect": _introspect,
     "export": _export,
     "sweep": _sweep,
     "report": _report,

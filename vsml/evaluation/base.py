@@ -36,12 +36,26 @@ class Measure:
       lower_is_better: the lowest is the best, as of a loss.
       limits: lowest and highest possible value, which plots then show; None: plots fit the values.
       chance: what guessing gives, a thin line in plots; None for none.
+      places: of a curve that is not over the steps of a lifetime: where its values stand, as numbers on the horizontal
+        axis, or as names; () for the steps.
+      axis: what the places are.
     """
 
     title: str = ""
     lower_is_better: bool = False
     limits: tuple[float, float] | None = None
     chance: float | None = None
+    places: tuple[float, ...] | tuple[str, ...] = ()
+    axis: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The places, where these are names."""
+        return tuple(place for place in self.places if isinstance(place, str))
+
+    def positions(self) -> np.ndarray:
+        """Where on a horizontal axis the places are [n]."""
+        return np.arange(len(self.names)) if self.names else np.asarray(self.places, np.float64)
 
 
 @dataclass(frozen=True)
@@ -104,6 +118,9 @@ class Evaluation:
                     )
         for curve in (f for f in ("file", "allow_pickle") if f in self.curves):
             raise UserError(f"{who}: a curve must not be named '{curve}', which numpy takes for itself: rename it")
+        for curve, values in self.curves.items():
+            if (places := self.measure(curve).places) and len(places) != np.shape(values)[-1]:
+                raise UserError(f"{who}: the curve '{curve}' has {np.shape(values)[-1]} values at {len(places)} places")
         for facts in (self.facts, *(rival.facts for rival in self.rivals.values())):
             if taken := sorted(({*facts, *self.scores} & {*RESERVED}) | ({*facts} & {*self.scores})):
                 raise UserError(f"{who}: the name '{taken[0]}' is taken: give the score or fact another one")

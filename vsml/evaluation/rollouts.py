@@ -17,6 +17,7 @@ from vsml.evaluation.telling import tell
 from vsml.learners.base import Learner
 from vsml.learners.unroll import unroll
 from vsml.tasks.base import Task, TaskDistribution, TaskSpec
+from vsml.tasks.supervised import ClassificationTask
 from vsml.types import Array, Key, Params, State
 
 LAST_SHARE = 0.1
@@ -44,6 +45,13 @@ def measures_of(tasks: TaskDistribution) -> list[str]:
     return list(jax.eval_shape(first_step, tasks.load(), jax.random.key(0)))
 
 
+def check_classification(who: str, name: str, tasks: TaskDistribution) -> None:
+    """Raises `UserError` where an evaluation `name` of the evaluator `who` is not on labelled examples."""
+    task = jax.eval_shape(tasks.sample, tasks.load(), jax.random.key(0))
+    if not isinstance(task, ClassificationTask):
+        raise UserError(f"{who}: the tasks of {name} are no classification: leave it out")
+
+
 def check_sizes(who: str, chunk: int | None, **lifetimes: int | None) -> None:
     """Raises `UserError` where an evaluator, called `who`, has numbers of lifetimes or a chunk that do not work."""
     for name, number in lifetimes.items():
@@ -54,9 +62,12 @@ def check_sizes(who: str, chunk: int | None, **lifetimes: int | None) -> None:
 
 
 class Lifetime(Protocol):
-    """What to do with the task of one lifetime. Hashable: compiled programs are found again by it."""
+    """What to do with the task of one lifetime, and what to tell of it: a pytree of arrays, `Outcomes` for instance.
 
-    def __call__(self, spec: TaskSpec, shared: Any, task: Task, key: Key) -> Outcomes:
+    Hashable: compiled programs are found again by it.
+    """
+
+    def __call__(self, spec: TaskSpec, shared: Any, task: Task, key: Key) -> Any:
         """Pure and traced; `shared` is what all lifetimes read, `key` determines the initial state."""
         ...
 
@@ -92,7 +103,7 @@ def outcomes_of(task: Task, outputs: Array, outcomes: Any) -> Outcomes:
 
 def run_lifetimes(
     lifetime: Lifetime, shared: Any, tasks: TaskDistribution, lifetimes: int, seed: int, chunk: int | None = None
-) -> Outcomes:
+) -> Any:
     """Runs lifetimes 0..n-1 of a seed, spread over the devices of this process.
 
     Task and initial state of a lifetime are determined by seed and index alone: every `lifetime` meets the same tasks,
@@ -138,8 +149,8 @@ def _sample(tasks: TaskDistribution, num_devices: int, data: Any, keys: Key) -> 
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _live(lifetime: Lifetime, spec: TaskSpec, num_devices: int, shared: Any, sampled: Task, keys: Key) -> Outcomes:
-    def on_device(shared: Any, of_lifetimes: tuple[Task, Key]) -> Outcomes:
+def _live(lifetime: Lifetime, spec: TaskSpec, num_devices: int, shared: Any, sampled: Task, keys: Key) -> Any:
+    def on_device(shared: Any, of_lifetimes: tuple[Task, Key]) -> Any:
         return jax.vmap(lambda task, k: lifetime(spec, shared, task, k[1]))(*of_lifetimes)
 
     return _spread(num_devices, on_device)(shared, (sampled, keys))

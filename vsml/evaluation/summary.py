@@ -98,6 +98,6 @@ def _numbers(found: Mapping[str, Any], keys: tuple[str, ...]) -> list[float]:
 
 
 def _measure(described: Mapping[str, Any]) -> Measure:
-    limits = described["limits"]
-    known = {field.name: described[field.name] for field in fields(Measure) if field.name in described}
-    return Measure(**{**known, "limits": None if limits is None else tuple(limits)})
+    known: dict[str, Any] = {field.name: described[field.name] for field in fields(Measure) if field.name in described}
+    plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in known.items()}  # from JSON
+    return Measure(**plain)

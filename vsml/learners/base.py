@@ -91,6 +91,17 @@ class Learner(ABC):
     def learned_variables(self, state: State) -> State:
         """The part of the state that is V_L: what is learned, without messages in flight and bookkeeping."""
 
+    def messages(self, params: Params, state: State, x: Array, feedback: Feedback) -> dict[str, Array]:
+        """What units tell each other in one step, for those who look inside; {} where there is nothing to tell.
+
+        Args:
+          state, x, feedback: as for `learn`.
+
+        Returns:
+          Messages [B, channels, neurons] by name.
+        """
+        return {}
+
     def describe(self, spec: TaskSpec) -> dict[str, int]:
         """Further sizes worth showing before a run, by name."""
         return {}

@@ -216,10 +216,8 @@ class VSML(Learner):
         wirings = self._wirings(x, state["backward"][-1])
 
         def example(state: State, feedback: Feedback) -> State:
-            cells, forward = state["cells"], state["forward"]
-            backward = [*state["backward"][:-1], self._answer(forward[-1], feedback)]
+            cells, forward, backward = self._answered(params, wirings, state, feedback)
             if self.feedback == "backward_pass":
-                cells, forward, backward = self._visit_layers(params, wirings, cells, forward, backward, True)
                 hidden = backward[1:-1]
                 if self.clear_feedback:
                     hidden = [jnp.zeros_like(message) for message in hidden]
@@ -233,6 +231,19 @@ class VSML(Learner):
 
     def learned_variables(self, state: State) -> State:
         return state["cells"]
+
+    def messages(self, params: Params, state: State, x: Array, feedback: Feedback) -> dict[str, Array]:
+        """`forward_k`, what layer k = 1..K sends to its output neurons in the forward pass, and `backward_k`, what it
+        sends to its input neurons: with the feedback at hand in the backward pass, without one in the forward pass.
+        """
+        wirings = self._wirings(x, state["backward"][-1])
+
+        def example(state: State, feedback: Feedback) -> list[Array]:
+            return self._answered(params, wirings, state, feedback)[2]
+
+        backward = _for_each_example(example, state, feedback)
+        sent = {"forward": state["forward"][1:], "backward": backward[:-1]}
+        return {f"{way}_{k}": message for way, by_layer in sent.items() for k, message in enumerate(by_layer, 1)}
 
     def describe(self, spec: TaskSpec) -> dict[str, int]:
         """Number of sub-RNNs."""
@@ -280,6 +291,17 @@ class VSML(Learner):
     def _wirings(self, x: Array, last_backward: Array) -> list[Wiring]:
         """The wiring of each layer, given inputs [B, *input_shape] and a message of the output neurons."""
         return self.wirings(TaskSpec(x.shape[1:], last_backward.shape[-1], length=1))
+
+    def _answered(
+        self, params: Params, wirings: list[Wiring], state: State, feedback: Feedback
+    ) -> tuple[list[State], list[Any], list[Any]]:
+        """`_visit_layers` of the backward pass of one example, or without one what the forward pass has left, with the
+        feedback at the output neurons."""
+        cells, forward = state["cells"], state["forward"]
+        backward = [*state["backward"][:-1], self._answer(forward[-1], feedback)]
+        if self.feedback == "backward_pass":
+            return self._visit_layers(params, wirings, cells, forward, backward, True)
+        return cells, forward, backward
 
     def _visit_layers(
         self,

@@ -1,4 +1,4 @@
-"""Checkpoints of the whole state of meta-training, saved by Orbax in the background; the newest and the best are kept.
+"""Checkpoints of the whole state of meta-training, saved by Orbax in the background; some are kept.
 
     STEP/params/params.npz    V_M, as in an exported file: numpy alone reads it (see `saved`)
     STEP/state/               the rest: optimizer, estimator, counters
@@ -36,18 +36,19 @@ KEEP_NEWEST = 2
 
 @dataclass(frozen=True)
 class NewestAndBest(policies.PreservationPolicy):
-    """Which checkpoints are kept: the newest ones and that of the lowest loss, whichever process wrote it.
+    """Which checkpoints are kept: the newest ones, that of the lowest loss, whichever process wrote it, and milestones.
 
     Orbax's own policy keeps all that an earlier process wrote, since it does not know their losses.
     """
 
     losses: Mapping[int, float]  # by step; grows while checkpoints are written
+    every: int | None = None  # multiples of that many meta-steps are kept as well
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         """One answer per checkpoint, oldest first."""
         steps = [checkpoint.step for checkpoint in checkpoints]
         kept = {*steps[-KEEP_NEWEST:], best_of(steps, self.losses)}
-        return [step in kept for step in steps]
+        return [step in kept or (self.every is not None and step % self.every == 0) for step in steps]
 
 
 class ParamsHandler(ocp.CheckpointHandler):
@@ -80,13 +81,16 @@ class ParamsRestore(ocp.args.CheckpointArgs):
 class Checkpoints:
     """The checkpoints of one run directory. Several processes open, save, wait, restore and close together."""
 
-    def __init__(self, directory: Path, read_only: bool = False):
-        """Opens (and, unless `read_only`, creates) a directory of checkpoints."""
+    def __init__(self, directory: Path, read_only: bool = False, keep_every: int | None = None):
+        """Opens (and, unless `read_only`, creates) a directory of checkpoints.
+
+        Those of multiples of `keep_every` meta-steps are kept for good.
+        """
         self.directory = directory.absolute()
         self._losses: dict[int, float] = {}
         self._failed = False
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=NewestAndBest(self._losses),
+            preservation_policy=NewestAndBest(self._losses, keep_every),
             create=not read_only,
             read_only=read_only,
             cleanup_tmp_directories=not read_only,

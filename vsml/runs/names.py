@@ -5,6 +5,8 @@ from __future__ import annotations
 CONFIG_GIN, OPERATIVE_CONFIG, CONFIG_JSON = "config.gin", "operative_config.gin", "config.json"
 ENVIRONMENT, SUMMARY, METRICS, INTERIM = "environment.json", "summary.json", "metrics.jsonl", "evaluations.jsonl"
 CHECKPOINTS, EVALUATIONS, REPORT = "checkpoints", "evaluations", "report"
+INTROSPECTION = "introspection"
+"""In a run directory, and laid out as one."""
 HISTORY = "history.jsonl"
 LOCK = ".lock"
 """Exists while a process trains in the directory."""

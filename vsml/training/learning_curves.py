@@ -35,16 +35,21 @@ def _figure(curves: Mapping[str, np.ndarray], heading: str, measure: Measure) ->
     axes = figure.add_axes((0.13, 0.14, 0.84, 0.72))  # fixed: finding a layout takes longer than drawing
     for name, values in curves.items():
         curve = np.atleast_2d(np.asarray(values, np.float64))
-        width = max(1, curve.shape[1] // 20)
+        width = 1 if measure.places else max(1, curve.shape[1] // 20)
         smoothed = smooth(curve, width)
         with np.errstate(invalid="ignore"):
             mean, interval = band(smoothed)
-        steps = np.arange(len(mean)) + width
+        steps = measure.positions() if measure.places else np.arange(len(mean)) + width
+        if measure.names:
+            axes.errorbar(steps, mean, interval, fmt="o", markersize=3, label=name)
+            continue
         (line,) = axes.plot(steps, mean, label=name)
         axes.fill_between(steps, mean - interval, mean + interval, color=line.get_color(), alpha=0.2, linewidth=0)
     if measure.chance is not None:
         axes.axhline(measure.chance, color="#808080", linestyle="--", linewidth=1, label="chance")
-    axes.set(xlabel="steps of a lifetime", ylabel=measure.title)
+    axes.set(xlabel=measure.axis if measure.places else "steps of a lifetime", ylabel=measure.title)
+    if measure.names:
+        axes.set_xticks(range(len(measure.names)), measure.names, rotation=90, fontsize=5)
     axes.set_title(heading, fontsize="medium")
     if measure.limits:
         axes.set_ylim(measure.limits)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -64,13 +64,29 @@ def meta_test(
     Raises:
       UserError: no such run, checkpoint or file, no evaluators, or meta-parameters that do not fit the learner.
     """
+    saved = meta_parameters(source, checkpoint)
+    config, experiment, params = prepared(source, saved, overrides)
+    run = RunDirectory(source.with_suffix(".evaluations") if source.is_file() else source)
+    if out is not None:
+        run = elsewhere(out)
+    elif overrides or saved.about["step"] != experiment.steps:
+        run = RunDirectory(place(run.evaluations, label(overrides, saved.about["step"]), config.text))
+    return evaluate(source, saved, config, experiment, params, run)
+
+
+def meta_parameters(source: Path, checkpoint: Which) -> MetaParameters:
+    """The meta-parameters to be evaluated. Raises `UserError` where there are none."""
     if not source.exists():
         step = re.fullmatch(r"(.+)@(newest|best|\d+)", str(source))
         hint = f"; a checkpoint is named by a flag, as in `vsml eval {step[1]} --checkpoint {step[2]}`" if step else ""
         raise UserError(f"there is no {source}: name a run directory or a file of `vsml export`{hint}")
     if source.is_file() and checkpoint != "newest":
         raise UserError(f"{source}: a file holds one set of meta-parameters: leave out --checkpoint")
-    saved = sources.of_path(source, checkpoint)
+    return sources.of_path(source, checkpoint)
+
+
+def prepared(source: Path, saved: MetaParameters, overrides: Sequence[str]) -> tuple[Config, Experiment, Params]:
+    """Config, experiment and V_M of an evaluation with overrides. Raises `UserError` where these do not fit."""
     config = _config(source, saved, overrides)
     experiment = config.build()
     if not experiment.evaluators:
@@ -78,15 +94,27 @@ def meta_test(
     for evaluator in experiment.evaluators:
         evaluator.check()
     _check_used(source, saved, overrides, config)
-    params = _fitting(experiment, saved, source)
+    return config, experiment, fitting(experiment, saved, source)
 
-    run = RunDirectory(source.with_suffix(".evaluations") if source.is_file() else source)
-    if out is not None:
-        run = RunDirectory(out)
-        if run.checkpoints.exists():
-            raise UserError(f"--out {out}: this is the directory of a run: choose another one")
-    elif overrides or saved.about["step"] != experiment.steps:
-        run = RunDirectory(place(run.evaluations, label(overrides, saved.about["step"]), config.text))
+
+def elsewhere(out: Path) -> RunDirectory:
+    """Where `--out` says. Raises `UserError` where a run lives there."""
+    run = RunDirectory(out)
+    if run.checkpoints.exists():
+        raise UserError(f"--out {out}: this is the directory of a run: choose another one")
+    return run
+
+
+def evaluate(
+    source: Path,
+    saved: MetaParameters,
+    config: Config,
+    experiment: Experiment,
+    params: Params,
+    run: RunDirectory,
+    before: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Evaluates what is prepared, after what is to be done `before`; returns the content of the summary."""
     run.create()
     if run.path != source.absolute():
         run.write_config(config)
@@ -94,6 +122,7 @@ def meta_test(
     _refuse_other_data(run, prints)
     for note in notes_on_repeats((), experiment.evaluators):
         say(note)
+    before()
     head = summary_head(config, experiment, len(jax.devices()), saved.about["step"], saved.about)
     trained = [share.tasks for share in _config(source, saved, ()).build().shares]
     summary = finish(run, config, experiment, params, head, trained)
@@ -246,7 +275,7 @@ def _refuse_other_data(run: RunDirectory, prints: Mapping[str, str]) -> None:
             )
 
 
-def _fitting(experiment: Experiment, saved: MetaParameters, source: Path) -> Params:
+def fitting(experiment: Experiment, saved: MetaParameters, source: Path) -> Params:
     """The meta-parameters in the form that the learner wants. Raises `UserError` where they do not fit it."""
     specs = {sources.task_specs(saved.about)[0]: "the learner"}
     for evaluator in experiment.evaluators:

@@ -72,7 +72,11 @@ def train(config: Config, directory: Path, num_devices: int | None = None) -> di
             note(run, start, changed, data, parallel.num_devices)
             changed_on_the_way = swaps(Run(run.path, run.path.name).history)
             run.write_config(config, [EXCHANGED, *changed_on_the_way] if changed_on_the_way else [])
-        with closing(Checkpoints(run.checkpoints)) as checkpoints, all_or_none(), products_in(experiment.precision):
+        with (
+            closing(Checkpoints(run.checkpoints, keep_every=experiment.keep_every)) as checkpoints,
+            all_or_none(),
+            products_in(experiment.precision),
+        ):
             params, meta = _meta_train(experiment, parallel, run, lock, checkpoints, start, origin, data, config)
         head = summary_head(config, experiment, parallel.num_devices, experiment.steps, meta)
         lock.check()

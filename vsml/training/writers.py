@@ -162,7 +162,8 @@ class TensorBoard:
         for name, curve in evaluation.curves.items():
             rivals = {rival.label: rival.curves[name] for rival in evaluation.rivals.values() if name in rival.curves}
             measure = evaluation.measure(name)
-            heading = f"{title(evaluation.name)}: {measure.title} over a lifetime\n"
+            over = "" if measure.places else " over a lifetime"
+            heading = f"{title(evaluation.name)}: {measure.title}{over}\n"
             heading += f"{evaluation.lifetimes} lifetimes, after {step:,} meta-steps"
             tag = f"{CURVES}/{name}/{evaluation.name}"
             self._file.add(step, image(tag, {LEARNED: curve, **rivals}, heading, measure))
