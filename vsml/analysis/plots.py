@@ -116,7 +116,12 @@ def curves(
     free = COLOURS[len(lines) : MAX_COLOURS]
     for index, (name, curve) in enumerate(references.items()):
         colour, style = free[index] if len(references) <= len(free) else GREY, DASHES[index % len(DASHES)]
+        if places:
+            axes.plot(curve.x, curve.mean, "x", color=colour, label=name)
+            continue
         axes.plot(curve.x, curve.mean, color=colour, linestyle=style, linewidth=1.2, label=name)
+    if places:
+        axes.set_xticks(range(len(places)), places, rotation=90, fontsize="x-small" if len(places) <= MAX_PLACES else 2)
     if chance is not None:
         axes.axhline(chance, color=GREY, linewidth=0.6)
     shown = [*lines.values(), *references.values()]

@@ -203,16 +203,17 @@ class Agreement(Evaluator):
         return run_lifetimes(lifetime, shared, self.tasks, self.lifetimes, self.seed, self.chunk)
 
     def _rivals(self) -> dict[str, tuple[str, Predicted]]:
+        given = (self.tasks, self.lifetimes, self.seed)
         found: dict[str, tuple[str, Learner]] = {}
         if self.baselines is not None:
-            found |= self.baselines.learners(self.tasks, self.lifetimes, self.seed)
+            found |= {key: (rival.label, rival.learner) for key, rival in self.baselines.found(*given).items()}
         for learner in self.learners:
             name = snake_case(type(learner).__name__)
             found[name] = (name.replace("_", " "), learner)
         predicted = {}
         for key, (label, learner) in found.items():
             with evaluating(label):
-                predicted[key] = (label, _of_rival(learner, self.tasks, self.lifetimes, self.seed, self.chunk))
+                predicted[key] = (label, _of_rival(learner, *given, self.chunk))
         return predicted
 
 

@@ -146,11 +146,31 @@ class Best(NamedTuple):
     at_grid_edge: bool  # the optimum may lie beyond the values that were tried
     outcomes: Outcomes  # leaves [lifetimes, T]
 
-    def rival(self, name: str) -> Rival:
-        """It, beside an evaluation; `name` is what people call its kind."""
+    def found(self, name: str) -> Found:
+        """It, ready to be shown; `name` is what people call its kind."""
         edge = ", the grid's edge" if self.at_grid_edge else ""
         label = f"best {name} ({self.contenders.about(self.value)}{edge})"
-        return _rival(label, self.outcomes, {**self.contenders.facts(self.value), "at_grid_edge": self.at_grid_edge})
+        facts = {**self.contenders.facts(self.value), "at_grid_edge": self.at_grid_edge}
+        return Found(label, _learner(self.contenders, self.value), self.outcomes, facts)
+
+
+class Found(NamedTuple):
+    """A baseline, and how it does."""
+
+    label: str  # what people are shown
+    learner: Learner  # without meta-parameters
+    outcomes: Outcomes  # leaves [lifetimes, T]
+    facts: Mapping[str, Any]
+
+    @property
+    def rival(self) -> Rival:
+        """It, beside an evaluation."""
+        return Rival(
+            label=self.label,
+            scores=online_scores(self.outcomes),
+            facts=self.facts,
+            curves={"correct": self.outcomes.measures["accuracy"], "loss": self.outcomes.loss},
+        )
 
 
 @dataclass(frozen=True)
@@ -212,8 +232,12 @@ class Baselines:
         Returns:
           `best_sgd`, `best_adam`, `nearest_class_mean`, `nearest_neighbour`, `best_rls`, as far as they are asked for.
         """
+        return {key: found.rival for key, found in self.found(tasks, lifetimes, seed).items()}
+
+    def found(self, tasks: TaskDistribution, lifetimes: int, seed: int) -> dict[str, Found]:
+        """The same with their learners, to be looked at in other ways than by their accuracy."""
         given = (tasks, lifetimes, seed)
-        rivals = {}
+        found = {}
         rates: dict[OptimizerName, tuple[float, ...]] = {
             "sgd": self.sgd_learning_rates,
             "adam": self.adam_learning_rates,
@@ -221,17 +245,17 @@ class Baselines:
         for optimizer, values in rates.items():
             if values:
                 contenders = tuple(Descents(optimizer, units) for units in self.hidden)
-                rivals[f"best_{optimizer}"] = _best(contenders, values, *given).rival(NAMES[optimizer])
+                found[f"best_{optimizer}"] = _best(contenders, values, *given).found(NAMES[optimizer])
         if self.nearest_class_mean:
-            rivals["nearest_class_mean"] = _alone("nearest class mean", NearestClassMean(), *given)
+            found["nearest_class_mean"] = _alone("nearest class mean", NearestClassMean(), *given)
         if self.nearest_neighbour:
-            rivals["nearest_neighbour"] = _alone("1-nearest neighbour", NearestNeighbour(), *given)
+            found["nearest_neighbour"] = _alone("1-nearest neighbour", NearestNeighbour(), *given)
         regressions = tuple(
             Regressions(features) for features in self.rls_features if features or tasks.spec.num_inputs <= MOST_INPUTS
         )
         if regressions and self.ridges:
-            rivals["best_rls"] = _best(regressions, self.ridges, *given).rival(RLS)
-        return rivals
+            found["best_rls"] = _best(regressions, self.ridges, *given).found(RLS)
+        return found
 
 
 @lru_cache(maxsize=64)
@@ -250,15 +274,13 @@ def _best(
 
 
 @lru_cache(maxsize=64)
-def _alone(name: str, learner: Learner, tasks: TaskDistribution, lifetimes: int, seed: int) -> Rival:
+def _alone(name: str, learner: Learner, tasks: TaskDistribution, lifetimes: int, seed: int) -> Found:
     with evaluating(name):
-        return _rival(name, run_lifetimes(UnrolledLifetime(learner), {}, tasks, lifetimes, seed, NETWORKS_AT_ONCE))
+        outcomes = run_lifetimes(UnrolledLifetime(learner), {}, tasks, lifetimes, seed, NETWORKS_AT_ONCE)
+    return Found(name, learner, outcomes, {})
 
 
-def _rival(label: str, outcomes: Outcomes, facts: Mapping[str, Any] | None = None) -> Rival:
-    return Rival(
-        label=label,
-        scores=online_scores(outcomes),
-        facts=facts or {},
-        curves={"correct": outcomes.measures["accuracy"], "loss": outcomes.loss},
-    )
+@lru_cache(maxsize=64)
+def _learner(contenders: Contenders, value: float) -> Learner:
+    """The same one each time: compiled programs are found again by it."""
+    return contenders.learner(value)

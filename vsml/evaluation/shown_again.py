@@ -133,17 +133,17 @@ class ShownAgain(Evaluator):
         Returns:
           Scores `rise_same_input`, `rise_same_class` and `rise_other_class`: means over the points. Curves
           [lifetimes, points] of the same, and `before`, the probability of the right class before the presentation,
-          for `same_input`; `after` likewise. Rivals `best_sgd` and `best_adam` (see `Baselines`).
+          for `same_input`; `after` likewise. Rivals are `baselines`.
         """
         self.check()
         found = self._probabilities(learner, jax.device_get(params))
         rivals = {}
         if self.baselines is not None:
             tuned_on = min(self.lifetimes, self.tuned_on)
-            for key, (label, rival) in self.baselines.learners(self.tasks, tuned_on, self.seed).items():
-                with evaluating(label):
-                    scores, curves = _scores_and_curves(self._probabilities(rival, {}))
-                rivals[key] = Rival(label, scores, curves=curves)
+            for key, rival in self.baselines.found(self.tasks, tuned_on, self.seed).items():
+                with evaluating(rival.label):
+                    scores, curves = _scores_and_curves(self._probabilities(rival.learner, {}))
+                rivals[key] = Rival(rival.label, scores, rival.facts, curves)
         scores, curves = _scores_and_curves(found)
         places = {"places": self.points, "axis": "examples learned before"}
         titles = {f"rise_{name}": f"rise, {name.replace('_', ' ')}" for name in ASKED}
