@@ -68,10 +68,11 @@ class Compared(NamedTuple):
 
     @property
     def kappa(self) -> np.ndarray:
-        """Agreement beyond accuracy of each lifetime."""
+        """Agreement beyond accuracy of each lifetime; NaN where accuracies leave no other way."""
         known = np.isfinite(self.agree)
         gained = np.where(known, self.agree - self.expected, 0).sum(1)
-        return gained / np.where(known, 1 - self.expected, 0).sum(1)
+        with np.errstate(invalid="ignore"):
+            return gained / np.where(known, 1 - self.expected, 0).sum(1)
 
     @property
     def kappa_curve(self) -> np.ndarray:

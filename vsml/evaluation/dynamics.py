@@ -89,7 +89,7 @@ def some_units(leaf: Array, units: int) -> Array:
 def autocovariance(signal: Array) -> Array:
     """Of lags 0..T/2: [T, entries, units] -> [T / 2, entries], a mean over time and units."""
     length = signal.shape[0]
-    moving = signal - signal.mean(0)
+    moving = signal - signal.mean(0, keepdims=True)
     spectrum = jnp.fft.rfft(moving, 2 * length, axis=0)
     power = jnp.square(jnp.abs(spectrum)).mean(-1)
     lags = max(1, length // 2)
