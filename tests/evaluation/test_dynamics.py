@@ -110,7 +110,7 @@ def test_weights_and_activations_are_told_apart():
     assert scales[2] < 1.5
     assert (evaluation.facts["slow_entries"], evaluation.facts["fast_entries"]) == (2, 1)
     means = {name: values.mean() for name, values in evaluation.scores.items()}
-    # What is known after 20 examples is enough; without its counts it predicts class 0, which is as frequent as the other.
+    # What is known after 20 examples is enough; without its counts it predicts class 0, as frequent as the other.
     for kept in ("accuracy", "slow_frozen", "fast_frozen", "all_frozen", "fast_reset"):
         assert means[kept] == 1, kept
     assert 0.3 < means["slow_reset"] < 0.7
@@ -171,11 +171,13 @@ def test_learned_variables_that_are_computed_cannot_be_held():
         def learned_variables(self, state):
             return 2.0 * state
 
-    with pytest.raises(UserError, match="learned_variables of learners.Computed is not a part of its state"):
+    with pytest.raises(UserError, match=r"learned_variables of learners\.Computed is not a part of its state"):
         learned_leaves(Computed(), jnp.zeros((1, 2)))
 
 
-@pytest.mark.parametrize(("field", "value"), [("lifetimes", 1), ("learned", 0), ("units", 0), ("chunk", 0), ("slow", 0)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("lifetimes", 1), ("learned", 0), ("units", 0), ("chunk", 0), ("slow", 0)]
+)
 def test_sizes_out_of_range_are_refused(field, value):
     with pytest.raises(UserError, match=rf"Dynamics\.{field} is {value}: set it"):
         Dynamics("x", Counting(), **{field: value})

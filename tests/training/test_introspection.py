@@ -72,7 +72,11 @@ def test_a_run_is_looked_into(run: Path, capfd: pytest.CaptureFixture[str]):
     # The report of the run shows it all.
     assert call(capfd, "report", run).code == 0
     page = (run / "report" / "report.md").read_text()
-    for shown in ("digits shown again", "digits dynamics: time scale (steps) by entry of V", "held-out agreement beyond"):
+    for shown in (
+        "digits shown again",
+        "digits dynamics: time scale (steps) by entry of V",
+        "held-out agreement beyond",
+    ):
         assert shown in page, shown
     assert (run / "report" / "curve_digits_dynamics.svg").read_text().startswith("<?xml")
 

@@ -64,7 +64,7 @@ def introspect(
 def _over_meta_training(source: Path, steps: Sequence[int], experiment: Experiment, run: RunDirectory) -> None:
     """Writes what is found of earlier checkpoints as it is written during meta-training."""
     run.interim.unlink(missing_ok=True)
-    if not steps:
+    if not steps or not any(evaluator.interim() for evaluator in experiment.evaluators):
         return
     with (
         closing(TensorBoard(run.path, resume_step=-1)) as board,
