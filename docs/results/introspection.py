@@ -1,4 +1,4 @@
-"""Figures and tables of introspection.md: what the quickstart's learned algorithm does, and which known one it is like."""
+"""Figures and tables of introspection.md: what the quickstart's learned algorithm does, and what it is like."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 from test_online_accuracy import Counting, Parrot
 
 from vsml.errors import UserError
@@ -15,7 +16,7 @@ from vsml.evaluation.agreement import Predicted, compare
 from vsml.learners import Learner
 
 
-def predicted(classes: list[list[int]], labels: list[list[int]]) -> Predicted:
+def predicted(classes: ArrayLike, labels: ArrayLike) -> Predicted:
     one_by_one = np.asarray(classes)[..., None], np.asarray(labels)[..., None]
     return Predicted(*one_by_one, np.ones_like(one_by_one[0]))
 

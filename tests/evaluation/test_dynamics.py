@@ -95,6 +95,7 @@ class Table(Learner):
         return state, jnp.einsum("bi,bij->bj", x, state["count"])
 
     def learn(self, params, state, x, feedback):
+        assert feedback.target is not None
         counted = state["count"] + x[:, :, None] * feedback.target[:, None]
         return {"count": counted, "last": x[:, None], "steps": state["steps"] + 1}
 

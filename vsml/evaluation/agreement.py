@@ -29,6 +29,7 @@ from vsml.evaluation.baselines import Baselines
 from vsml.evaluation.rollouts import check_classification, check_sizes, mean_over_steps, run_lifetimes
 from vsml.evaluation.telling import evaluating
 from vsml.fields import MAY_CHANGE
+from vsml.hardware import NETWORKS_AT_ONCE
 from vsml.learners.base import Learner
 from vsml.learners.unroll import unroll
 from vsml.tasks.base import Task, TaskDistribution, TaskSpec, snake_case
@@ -214,15 +215,15 @@ class Agreement(Evaluator):
         predicted = {}
         for key, (label, learner) in found.items():
             with evaluating(label):
-                predicted[key] = (label, _of_rival(learner, *given, self.chunk))
+                predicted[key] = (label, _of_rival(learner, *given))
         return predicted
 
 
 @lru_cache(maxsize=64)
-def _of_rival(learner: Learner, tasks: TaskDistribution, lifetimes: int, seed: int, chunk: int | None) -> Predicted:
+def _of_rival(learner: Learner, tasks: TaskDistribution, lifetimes: int, seed: int) -> Predicted:
     """What a rival predicts; it does not depend on what is meta-trained."""
     params = learner.init(jax.random.key(seed), tasks.spec)
-    return run_lifetimes(Predictions(learner), params, tasks, lifetimes, seed, chunk)
+    return run_lifetimes(Predictions(learner), params, tasks, lifetimes, seed, NETWORKS_AT_ONCE)
 
 
 def _scores_and_curves(

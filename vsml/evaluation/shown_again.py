@@ -22,6 +22,7 @@ from vsml.evaluation.baselines import Baselines
 from vsml.evaluation.rollouts import check_classification, check_sizes, run_lifetimes
 from vsml.evaluation.telling import evaluating
 from vsml.fields import MAY_CHANGE
+from vsml.hardware import NETWORKS_AT_ONCE
 from vsml.learners.base import Learner
 from vsml.tasks.base import Task, TaskDistribution, TaskSpec
 from vsml.types import Array, Key, Params, State
@@ -136,13 +137,13 @@ class ShownAgain(Evaluator):
           for `same_input`; `after` likewise. Rivals are `baselines`.
         """
         self.check()
-        found = self._probabilities(learner, jax.device_get(params))
+        found = self._probabilities(learner, jax.device_get(params), self.chunk)
         rivals = {}
         if self.baselines is not None:
             tuned_on = min(self.lifetimes, self.tuned_on)
             for key, rival in self.baselines.found(self.tasks, tuned_on, self.seed).items():
                 with evaluating(rival.label):
-                    scores, curves = _scores_and_curves(self._probabilities(rival.learner, {}))
+                    scores, curves = _scores_and_curves(self._probabilities(rival.learner, {}, NETWORKS_AT_ONCE))
                 rivals[key] = Rival(rival.label, scores, rival.facts, curves)
         scores, curves = _scores_and_curves(found)
         places = {"places": self.points, "axis": "examples learned before"}
@@ -170,10 +171,9 @@ class ShownAgain(Evaluator):
         """Not during meta-training."""
         return
 
-    def _probabilities(self, learner: Learner, params: Params) -> np.ndarray:
+    def _probabilities(self, learner: Learner, params: Params, chunk: int | None) -> np.ndarray:
         """As by `Shown`, [lifetimes, points, 2, ASKED]."""
-        shown = Shown(learner, self.points)
-        return run_lifetimes(shown, params, self.tasks, self.lifetimes, self.seed, self.chunk)
+        return run_lifetimes(Shown(learner, self.points), params, self.tasks, self.lifetimes, self.seed, chunk)
 
 
 def _scores_and_curves(probabilities: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
