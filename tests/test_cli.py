@@ -13,7 +13,7 @@ from vsml import __version__
 from vsml.cli import usage, verbs
 from vsml.config import gin_root
 
-VERBS = ("train", "eval", "export", "sweep", "report", "compare", "matrix", "parts", "recipes")
+VERBS = ("train", "eval", "introspect", "export", "sweep", "report", "compare", "matrix", "parts", "recipes")
 RECIPES = sorted(path.relative_to(gin_root()).as_posix() for path in (gin_root() / "recipes").rglob("*.gin"))
 
 

@@ -43,6 +43,13 @@ def test_checkpoints_of_multiples_are_kept(run: Path):
     assert not {1, 3} <= set(whole_steps(run / "checkpoints"))  # the best may be one of them
 
 
+def test_only_what_is_saved_can_be_kept(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    words = ("train.checkpoint_every=2", "train.keep_every=3", "--run_dir", tmp_path)
+    outcome = call(capfd, "train", "quickstart", *words)
+    assert outcome.code == 2
+    assert "train.keep_every is 3: set it to a multiple of train.checkpoint_every, which is 2" in outcome.last_line
+
+
 def test_a_run_is_looked_into(run: Path, capfd: pytest.CaptureFixture[str]):
     before = (run / "summary.json").read_bytes()
     outcome = call(capfd, "introspect", run, *SMALL, "--out", run / "introspection")

@@ -116,7 +116,7 @@ VERBS = (
     ),
     Verb(
         "introspect",
-        "look into what a run has learned: what it does, what it is like",
+        "what a learned algorithm does, and what it is like",
         "Shows what a learned algorithm does: what one presentation of an input changes, which entries of its state "
         "are slow and which matter, the norms of messages, and which known algorithm it predicts like, over a "
         "lifetime and over the checkpoints that were kept.",
