@@ -117,7 +117,7 @@ def test_parts_of_every_axis(capfd: pytest.CaptureFixture[str]):
         (["trian"], "'trian' is not a command; did you mean train?"),
         (
             ["xyzzy"],
-            "'xyzzy' is not a command: commands are train, eval, introspect, export, sweep, report, compare, matrix, parts",
+            "'xyzzy' is not a command: commands are train, eval, introspect, export, sweep, report, compare",
         ),
         (["train"], "train needs a recipe, such as `vsml train recipes/quickstart.gin`; `vsml recipes` lists them"),
         (["eval"], "eval needs the directory of a run, such as `vsml eval runs/quickstart`"),

@@ -82,7 +82,7 @@ def _time_scales(group: Sequence[Run]) -> str:
     """The spectrum, and what accuracy is left when entries are held, slowest or fastest first."""
     figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
     left, right = map(tidy, figure.subplots(1, 2))
-    for run, marker in zip(group, "os^", strict=True):
+    for run, marker in zip(group, "os^", strict=False):
         names = evaluation(run, LATE)["curves"]["time_scale"]["places"]
         scales = run.curves(LATE)["time_scale"].mean(0)
         for rank, entry in enumerate(np.argsort(scales)):
