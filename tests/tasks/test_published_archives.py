@@ -252,6 +252,92 @@ def test_omniglot_averages_what_a_pixel_covers(put):
     np.testing.assert_array_equal(dataset.x[..., 0], [np.zeros((28, 28)), np.rint(expected), np.full((28, 28), 255)])
 
 
+ALPHABETS = {"A/c1": 0, "B/c1": 60, "C/c1": 120, "C/c2": 180}
+
+
+@pytest.fixture
+def put_alphabets(put):
+    """Writes a small set of one grey drawing per character."""
+    files = {f"set/{name}/a.png": png(np.full((28, 28), grey, np.uint8)) for name, grey in ALPHABETS.items()}
+    put(omniglot, zipped(files), "background_small1")
+
+
+@pytest.mark.usefixtures("put_alphabets")
+@pytest.mark.parametrize(
+    ("split", "without", "greys"),
+    [("", ("B",), [0, 120, 180]), ("", ("C", "A"), [60]), ("[1:]", ("A",), [120, 180]), ("", (), [0, 60, 120, 180])],
+)
+def test_omniglot_without_some_alphabets(split, without, greys):
+    dataset = Omniglot(f"background_small1{split}", without=without).load()
+    assert dataset.x[:, 0, 0, 0].tolist() == greys
+    assert len(set(dataset.y.tolist())) == len(greys)
+
+
+@pytest.mark.usefixtures("put_alphabets")
+@pytest.mark.parametrize(
+    ("without", "message"),
+    [
+        (("A", "D"), r"without names 'D', but images_background_small1.zip holds A, B, C: name one of these"),
+        (("A", "B", "C"), "without leaves out every alphabet: keep one"),
+    ],
+)
+def test_omniglot_without_names_alphabets_that_are_there(without, message):
+    with pytest.raises(UserError, match=message):
+        Omniglot("background_small1", without=without).load()
+
+
+def test_omniglot_turned_by_quarters(put):
+    drawing = np.full((28, 28), 255, np.uint8)
+    drawing[2, 5] = 0
+    files = {"set/A/c1/a.png": png(drawing), "set/A/c2/a.png": png(np.full((28, 28), 100, np.uint8))}
+    put(omniglot, zipped(files), "evaluation")
+    dataset = Omniglot("evaluation", quarter_turns=True).load()
+    assert dataset.y.tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert dataset.num_classes == 8
+    # Against the clock: (row, column) goes to (27 - column, row).
+    ink = [tuple(int(i) for i in np.argwhere(image == 0)[0]) for image in dataset.x[::2, :, :, 0]]
+    assert ink == [(2, 5), (22, 2), (25, 22), (5, 25)]
+    assert (dataset.x[1::2] == 100).all()
+
+
+TURNED = Omniglot("background_small1", quarter_turns=True)
+OTHERS = Omniglot("background_small2", without=("Greek", "Latin"))
+
+
+def test_what_omniglot_holds_out_shares_no_alphabet_and_is_not_turned():
+    assert TURNED.held_out() == OTHERS
+    assert OTHERS.held_out() == Omniglot("background_small1", without=("Greek", "Latin"))
+    assert Omniglot("background", quarter_turns=True).held_out() == Omniglot("evaluation")
+    assert replace(TURNED, split="background_small1[:-520]").held_out() == Omniglot("background_small1[-520:]")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "overlap"),
+    [
+        (TURNED, OTHERS, "other split"),
+        (TURNED, Omniglot("background_small1"), "examples"),
+        (TURNED, Omniglot("background_small2"), "examples"),
+        (OTHERS, Omniglot("background"), "examples"),
+        (OTHERS, Omniglot("evaluation"), "other split"),
+        (Omniglot("background_small1[:40]"), Omniglot("background_small1[40:]", quarter_turns=True), "other split"),
+        (OTHERS, EMNIST(), "nothing"),
+    ],
+)
+def test_what_parts_of_omniglot_have_in_common(one, other, overlap):
+    assert one.overlap(other) == overlap
+    assert other.overlap(one) == overlap
+
+
+@needs_omniglot
+def test_the_small_sets_of_omniglot_share_two_alphabets():
+    def drawings(source):
+        return {image.tobytes() for image in source.load().x}
+
+    first = drawings(TURNED)
+    assert len(first & drawings(Omniglot("background_small2"))) == 1000
+    assert not first & drawings(OTHERS)
+
+
 def test_omniglot_faults_are_named(put):
     buffer = io.BytesIO()
     imsave(buffer, COLOURED[0], format="png")

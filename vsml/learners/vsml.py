@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from vsml.cells.base import Cell
 from vsml.errors import UserError
 from vsml.learners.base import Learner
+from vsml.learners.conv_front_end import ConvFrontEnd, features, init_front_end, num_features
 from vsml.learners.feedback import check_feedback
 from vsml.learners.layers import bounded, check_bound
 from vsml.learners.visit import alone, visit
@@ -38,6 +39,8 @@ from vsml.types import Array, Key, Params, State
 INPUT_CHANNEL = 0
 FEEDBACK_CHANNELS: Mapping[FeedbackKind, int] = {"error": 0, "target": 1, "reward": 2}
 """Where the output neurons send each kind of feedback."""
+FRONT_END_STREAM = 1
+"""Of the key of meta-parameters: filters are drawn beside the others, which are the same without them."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class VSML(Learner):
       random_share: share of a sub-RNN's memory that starts random.
       merge_share: with batches, the leading share of every state vector that is averaged over the batch after each
         step: what was learned from one example reaches the others. The rest, the activations, stays each example's own.
+      front_end: what turns images into the features that layer 1 reads as its inputs; its filters are meta-parameters,
+        which no lifetime changes. None reads images as they are.
     """
 
     cell: Cell
@@ -90,6 +95,7 @@ class VSML(Learner):
     output_bound: float | None = 100.0
     random_share: float = 0.5
     merge_share: float = 0.5
+    front_end: ConvFrontEnd | None = None
 
     def __post_init__(self) -> None:
         if not self._fed:
@@ -140,7 +146,8 @@ class VSML(Learner):
     def wirings(self, spec: TaskSpec) -> list[Wiring]:
         """The wiring of each layer for tasks of this shape."""
         kinds = self.sparsity if isinstance(self.sparsity, tuple) else (self.sparsity,) * self.num_layers
-        wirings, shape = [], spec.input_shape
+        wirings: list[Wiring] = []
+        shape = spec.input_shape if self.front_end is None else self.front_end.output_shape(spec.input_shape)
         for kind, size in zip(kinds, (*self.hidden, spec.num_outputs), strict=True):
             outputs = kind.output_shape(shape, size)
             wirings.append(kind.wire(shape, outputs, self.reduction))
@@ -157,7 +164,8 @@ class VSML(Learner):
 
         Returns:
           `cell`: sets of the cell, stacked along a leading axis [num_sets, ...]. If sharing knows types of neurons,
-          also `types`: the embedding of every layer of neurons, [K + 1, type_size], standard normal.
+          also `types`: the embedding of every layer of neurons, [K + 1, type_size], standard normal. With a front-end,
+          `front_end`: its filters.
         """
         check_feedback("learners.VSML", self._fed, spec, "set feed_error, feed_label and feed_reward accordingly")
         type_size = self.sharing.type_size
@@ -166,7 +174,7 @@ class VSML(Learner):
         params = {"cell": jax.vmap(lambda k: self.cell.init(k, self.message_size + type_size, self.message_size))(keys)}
         if type_size:
             params["types"] = jax.random.normal(types_key, (self.num_layers + 1, type_size))
-        return params
+        return params | init_front_end(self.front_end, jax.random.fold_in(key, FRONT_END_STREAM), spec)
 
     def initial_state(self, params: Params, key: Key, spec: TaskSpec) -> State:
         """Random cell states, the same for all B examples of a batch, and silent messages.
@@ -184,7 +192,7 @@ class VSML(Learner):
         ]
         state = {
             "cells": cells,
-            "input": jnp.zeros((self._input_channels, spec.num_inputs)),
+            "input": jnp.zeros((self._input_channels, num_features(self.front_end, spec))),
             "backward": [
                 *(jnp.zeros((self.message_size, wiring.outputs)) for wiring in wirings[:-1]),
                 jnp.zeros((self._output_channels, spec.num_outputs)),
@@ -209,7 +217,7 @@ class VSML(Learner):
             output = bounded(forward[-1][self.output_channel], self.output_bound)
             return {"cells": cells, "forward": forward, "backward": backward}, output
 
-        return _for_each_example(example, state, x.reshape(x.shape[0], -1))
+        return _for_each_example(example, state, features(self.front_end, params, x))
 
     def learn(self, params: Params, state: State, x: Array, feedback: Feedback) -> State:
         """Sends the feedback backward: at once in a backward pass, or together with the next example."""

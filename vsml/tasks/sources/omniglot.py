@@ -4,20 +4,24 @@ The published drawings are 105x105, black (0) on white (1). Each pixel here is t
 rounded to bytes: A I A^T, A[i, j] the share of pixel i, 3.75 wide, that j covers. Mean and standard deviation are those
 of the full-sized drawings, as published experiments use them.
 
+The two small sets are parts of `background` and have two alphabets in common, drawing for drawing: what one of them
+holds out are the three alphabets that only the other one has.
+
 Source: Lake, Salakhutdinov, Tenenbaum, "Human-level concept learning through probabilistic program induction",
-Science 350, 2015.
+Science 350, 2015. Turned characters as further classes: Vinyals et al. 2016, arXiv 1606.04080.
 """
 
 from __future__ import annotations
 
 import functools
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
 from vsml.errors import UserError
-from vsml.tasks.base import Dataset, Source
+from vsml.tasks.base import Dataset, Overlap, Source
 from vsml.tasks.sources.archive import read_zip
 from vsml.tasks.sources.files import PublishedFile
 from vsml.tasks.sources.labelled import labelled
@@ -33,6 +37,8 @@ FILES = {
     "background_small1": PublishedFile("omniglot", "images_background_small1.zip", None, _MIRRORS),
     "background_small2": PublishedFile("omniglot", "images_background_small2.zip", None, _MIRRORS),
 }
+_SMALL = {"background_small1": "background_small2", "background_small2": "background_small1"}
+_IN_BOTH_SMALL = ("Greek", "Latin")
 _SIZE = 28
 
 
@@ -45,9 +51,34 @@ class Omniglot(Source):
     Attributes:
       split: `background` (964 characters), `evaluation` (659 others), the authors' smaller `background_small1` (136)
         and `background_small2` (156), or a slice of one.
+      without: names of alphabets that are left out, before any slice is taken.
+      quarter_turns: whether every character is there four times, turned by 0, 90, 180 and 270 degrees, as four classes.
+        What is held out is never turned.
     """
 
     split: str = "background"
+    without: tuple[str, ...] = ()
+    quarter_turns: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "without", tuple(self.without))
+
+    def held_out(self) -> Self:
+        """The other half of the published ones, the alphabets that only the other small set has, or other examples."""
+        if self.split in _SMALL:
+            return replace(self, split=_SMALL[self.split], without=_IN_BOTH_SMALL, quarter_turns=False)
+        return replace(super().held_out(), quarter_turns=False)
+
+    def overlap(self, other: Source) -> Overlap:
+        """As every source. Only what one holds out of the other is known to share no alphabet with it."""
+        if not isinstance(other, Omniglot):
+            return "nothing"
+        if self.is_held_out_by(other) or other.is_held_out_by(self):
+            return "other split"
+        mine, others = Split.parse(self.split), Split.parse(other.split)
+        if mine.name == others.name:
+            return "examples" if mine.overlaps(others) else "other split"
+        return "other split" if "evaluation" in (mine.name, others.name) else "examples"
 
     def read(self) -> Dataset:
         split = Split.parse(self.split, tuple(FILES))
@@ -55,10 +86,27 @@ class Omniglot(Source):
         files = read_zip(path, lambda name: name.endswith(".png") and not name.startswith("__MACOSX"))
         if not files:
             raise UserError(f"{path} holds no png files: replace it by a whole copy")
+        alphabets = {name: name.split("/")[-3] for name in files}  # .../alphabet/character/drawing.png
+        if unknown := sorted(set(self.without) - set(alphabets.values())):
+            raise UserError(
+                f"sources.Omniglot.without names {unknown[0]!r}, but {path.name} holds "
+                f"{', '.join(sorted(set(alphabets.values())))}: name one of these"
+            )
+        files = {name: data for name, data in files.items() if alphabets[name] not in self.without}
+        if not files:
+            raise UserError("sources.Omniglot.without leaves out every alphabet: keep one")
         images = np.stack([_shrunk(_read_png(data, f"{path}/{name}")) for name, data in files.items()])
         folders = [name.rpartition("/")[0] for name in files]  # of one character each
         _, labels = np.unique(folders, return_inverse=True)
-        return labelled("Omniglot", images, labels, split, moments=(0.92206, 0.26808))
+        dataset = labelled("Omniglot", images, labels, split, moments=(0.92206, 0.26808))
+        return _turned(dataset) if self.quarter_turns else dataset
+
+
+def _turned(dataset: Dataset) -> Dataset:
+    """The drawings [n, 28, 28, 1], then the same turned by one, two and three quarters, each turn with its own classes."""
+    x = np.concatenate([np.rot90(dataset.x, turns, axes=(1, 2)) for turns in range(4)])
+    y = np.concatenate([dataset.y + turns * dataset.num_classes for turns in range(4)])
+    return dataset._replace(x=x, y=y, num_classes=4 * dataset.num_classes)
 
 
 def _read_png(data: bytes, path: str) -> np.ndarray:
