@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from stepping import step
+from stepping import live, step
 
+from vsml.cells import Bilinear
 from vsml.errors import UserError
-from vsml.learners import ConvFrontEnd, DeltaRule, FastWeightMemory, GradientDescent, HebbianFastWeights, MetaRNN
+from vsml.learners import VSML, ConvFrontEnd, DeltaRule, FastWeightMemory, GradientDescent, HebbianFastWeights, MetaRNN
 from vsml.tasks.base import TaskSpec
 
 SPEC = TaskSpec((5, 4), 3, length=1, batch=2)
@@ -83,9 +84,29 @@ def test_gradient_descent_learns_its_filters_in_the_lifetime():
     np.testing.assert_allclose(state.network[0].b, filters[1] - 0.1 * gradient[1], rtol=1e-5, atol=1e-6)
 
 
+def test_sub_rnns_read_features_as_their_inputs():
+    front_end = ConvFrontEnd((2,))
+    learner = VSML(Bilinear(), message_size=2, feedback="backward_pass", front_end=front_end)
+    plain = VSML(Bilinear(), message_size=2, feedback="backward_pass")
+    params = learner.init(jax.random.key(0), SPEC)
+    images = jnp.asarray(np.random.default_rng(0).standard_normal((4, 2, 5, 4)), jnp.float32)
+    features = jax.vmap(functools.partial(front_end, params["front_end"]))(images)
+    spec = TaskSpec(features.shape[2:], 3, length=1, batch=2)
+    alone = plain.init(jax.random.key(0), spec)
+    jax.tree.map(np.testing.assert_array_equal, alone["cell"], params["cell"])
+    labels = jnp.tile(jnp.eye(3)[:2], (4, 1, 1))
+    outputs = []
+    for one, given, of, x in ((learner, params, SPEC, images), (plain, alone, spec, features)):
+        state = one.initial_state(given, jax.random.key(1), of)
+        outputs.append(live(one, given, state, x, labels).outputs)
+    assert np.ptp(outputs[0]) > 1e-3
+    np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "learner",
     [
+        VSML(Bilinear(), front_end=ConvFrontEnd()),
         MetaRNN(front_end=ConvFrontEnd()),
         HebbianFastWeights(front_end=ConvFrontEnd()),
         DeltaRule(front_end=ConvFrontEnd()),

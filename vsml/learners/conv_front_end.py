@@ -1,4 +1,4 @@
-"""Convolutional front-end: turns images into features before a baseline learner reads them.
+"""Convolutional front-end: turns images into features before a learner reads them.
 
     a_0 = x [B, H, W, C]      a_k = sigma(conv(a_{k-1}, W_k; stride, SAME) + b_k)      the learner reads a_K, flattened
 
@@ -24,7 +24,7 @@ from vsml.types import Array, Key, Params
 
 @dataclass(frozen=True)
 class ConvFrontEnd:
-    """A stack of convolutions with SAME padding, in front of a baseline learner.
+    """A stack of convolutions with SAME padding, in front of a learner.
 
     Attributes:
       channels: output channels of each layer.
