@@ -70,8 +70,8 @@ def test_it_fits_on_a_screen(recipe: str):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_it_sets_the_public_macros(recipe: str):
-    # The learner of a recipe may have no cells.
-    assert set(configs.load(recipe).json["macros"]) >= MACROS - {"CELL", "SHARING", "SPARSITY"}
+    # The learner of a recipe may have no cells, and its tasks a length of their own.
+    assert set(configs.load(recipe).json["macros"]) >= MACROS - {"CELL", "SHARING", "SPARSITY", "LENGTH"}
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -105,7 +105,8 @@ def small(recipe: str) -> list[str]:
     config = configs.load(recipe)
     bound = {binding.name: binding for binding in config.bindings}
     parts = {node.part.name for node in config.nodes}
-    overrides = [f"{k}={v}" for k, v in SMALL.items() if "." not in k or k.rpartition(".")[0] in parts]
+    known = {*parts, *config.json["macros"]}
+    overrides = [f"{k}={v}" for k, v in SMALL.items() if (k.rpartition(".")[0] or k) in known]
     lengths = [
         name
         for name in bound
@@ -119,7 +120,7 @@ def noise_for_data(config: configs.Config) -> list[str]:
     needed = sources_of(config) & {f"sources.{name}" for name in PUBLISHED}
     if not needed:
         return []
-    bound = [b.name for b in config.bindings if b.name.endswith("tasks.Classification.source")]
+    bound = [b.name for b in config.bindings if b.name.endswith(("tasks.Classification.source", "tasks.FewShot.source"))]
     return [*(f"{name}=@sources.Random" for name in bound), "sources.Random.num_examples=40"]
 
 

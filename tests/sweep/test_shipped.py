@@ -35,7 +35,8 @@ def points(file: str) -> list[Point]:
 
 def tiny(point: Point) -> configs.Config:
     """The config of a point, at the smallest budget and without evaluators."""
-    return configs.load(point.recipe, [*point.overrides, *TINY, *noise_for_data(point.config), "EVALUATORS=[]"])
+    budget = [setting for setting in TINY if setting.partition("=")[0] in point.config.json["macros"]]
+    return configs.load(point.recipe, [*point.overrides, *budget, *noise_for_data(point.config), "EVALUATORS=[]"])
 
 
 def experiments(of_file: Callable[[list[Point]], list[Point]]) -> dict[str, Any]:
