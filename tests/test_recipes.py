@@ -120,7 +120,9 @@ def noise_for_data(config: configs.Config) -> list[str]:
     needed = sources_of(config) & {f"sources.{name}" for name in PUBLISHED}
     if not needed:
         return []
-    bound = [b.name for b in config.bindings if b.name.endswith(("tasks.Classification.source", "tasks.FewShot.source"))]
+    bound = [
+        b.name for b in config.bindings if b.name.endswith(("tasks.Classification.source", "tasks.FewShot.source"))
+    ]
     return [*(f"{name}=@sources.Random" for name in bound), "sources.Random.num_examples=40"]
 
 

@@ -1,0 +1,112 @@
+"""Figures and table of omniglot.md: one-shot learners on unseen alphabets, and evolution strategies against backprop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+from drawing import WIDTH, evaluation, markdown, over_seeds, plus_minus, tidy
+from matplotlib.figure import Figure
+
+from vsml.analysis.plots import COLOURS, GREY, as_svg
+from vsml.evaluation.statistics import smooth, statistics
+from vsml.runs.results import Run, read_results
+from vsml.tasks import FewShot
+from vsml.tasks.sources import Omniglot
+from vsml.tasks.transforms import Resize
+
+COMMANDS = ("vsml sweep sweeps/omniglot.gin --jobs 2 --run_dir RUNS/omniglot",)
+SMALLEST = ("STEPS=2", "POPULATION=2", "axes.SEED=[0]", "evaluators.OnlineAccuracy.lifetimes=2")
+
+UNSEEN, SEEN = "unseen_alphabets", "alphabets_of_meta_training"
+SIZES = (28, 14, 7)
+TASKS = 1000
+ENTRIES = 5
+"""Of the log, whose running mean is drawn."""
+
+
+def figures(runs: Path) -> dict[str, str]:
+    """Bars of all learners, and meta-training by either estimator over time."""
+    rows = read_results(runs / "omniglot").rows
+    return {"omniglot.svg": _bars(rows), "omniglot_es.svg": _over_time(rows)}
+
+
+def tables(runs: Path) -> dict[str, str]:
+    """Accuracy of the query: of learners over seeds, of the nearest neighbour over tasks."""
+    rows = []
+    for label, group in read_results(runs / "omniglot").rows.items():
+        summaries = [run.summary or {} for run in group]
+        scores = [over_seeds(_accuracies(group, name)) for name in (UNSEEN, SEEN)]
+        steps, seconds = summaries[0]["meta_steps"], np.median([summary["seconds"] for summary in summaries])
+        rows.append([label, f"{summaries[0]['num_meta_parameters']:,}", *scores, f"{steps:,}", f"{seconds:.0f} s"])
+    for size, found in _nearest(held_out=True).items():
+        others = _nearest(held_out=False)[size]
+        both = [plus_minus(right.mean(), statistics(right)["interval95"]) for right in (found, others)]
+        rows.append([f"*1-nearest neighbour, {size}x{size}*", "", *both, "", ""])
+    header = ["learner", "\\|V_M\\|", "unseen alphabets", "those of meta-training", "meta-steps", "meta-training"]
+    return {"scores": markdown(header, rows)}
+
+
+def _accuracies(group: list[Run], name: str) -> list[float]:
+    return [evaluation(run, name)["cumulative_accuracy"]["mean"] for run in group]
+
+
+def _nearest(held_out: bool) -> dict[int, np.ndarray]:
+    """Whether the nearest support item, in Euclidean distance of pixels, has the label of the query: size -> [TASKS].
+
+    The tasks are those of the evaluations.
+    """
+    source = Omniglot("background_small1")
+    keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(jax.random.key(0), i))[0])(np.arange(TASKS))
+    right = {}
+    for size in SIZES:
+        tasks = FewShot(source.held_out() if held_out else source, transforms=(Resize((size, size)),))
+        sampled = jax.jit(jax.vmap(tasks.sample, (None, 0)))(tasks.load(), keys)
+        x, labels = np.asarray(sampled.x).reshape(TASKS, 6, -1), np.argmax(sampled.y[:, :, 0], axis=-1)
+        nearest = np.argmin(np.sum((x[:, :5] - x[:, 5:]) ** 2, axis=-1), axis=1)
+        right[size] = (labels[np.arange(TASKS), nearest] == labels[:, 5]).astype(np.float64)
+    return right
+
+
+def _bars(rows: Mapping[str, list[Run]]) -> str:
+    """Accuracy on unseen alphabets, and, hollow, on those of meta-training: means, and every seed."""
+    names = list(rows)
+    figure = Figure(figsize=(WIDTH, 0.9 + 0.36 * len(names)), layout="constrained")
+    axes = tidy(figure.add_subplot())
+    for place, label in enumerate(names):
+        colour = COLOURS[0] if label.startswith("VSML") else COLOURS[1]
+        seen, unseen = (_accuracies(rows[label], name) for name in (SEEN, UNSEEN))
+        axes.barh(place, np.mean(seen), height=0.7, facecolor="none", edgecolor=colour, linewidth=0.8)
+        axes.barh(place, np.mean(unseen), height=0.7, color=colour, alpha=0.75)
+        axes.scatter(unseen, [place] * len(unseen), s=12, color=GREY, zorder=3)
+        axes.text(1.01, place, f"{np.mean(unseen):.2f}"[1:], transform=axes.get_yaxis_transform(), va="center")
+    best = {size: right.mean() for size, right in _nearest(held_out=True).items()}
+    for line, (size, value) in enumerate(best.items()):
+        style = ("-", "--", ":")[line]
+        axes.axvline(value, color=GREY, linestyle=style, linewidth=1, label=f"1-nearest neighbour, {size}x{size}")
+    axes.axvline(0.2, color=GREY, linewidth=0.6)
+    axes.set(yticks=range(len(names)), yticklabels=names, xlim=(0, 1), ylim=(len(names) - 0.4, -0.6))
+    axes.set_xlabel("accuracy of the query; filled: unseen alphabets, outline: those of meta-training")
+    figure.legend(loc="outside lower left", ncols=3, frameon=False, fontsize="small")
+    return as_svg(figure)
+
+
+def _over_time(rows: Mapping[str, list[Run]]) -> str:
+    """Accuracy in meta-training against the share of the time that both estimators have."""
+    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, learner in zip(panels, ("VSML, filters", "VSML"), strict=True):
+        for colour, (label, name) in zip(COLOURS, ((learner, "BPTT"), (f"{learner}, ES", "ES")), strict=False):
+            for index, run in enumerate(rows[label]):
+                accuracy = np.array([entry["accuracy"] for entry in run.metrics])
+                running = smooth(accuracy[None], min(ENTRIES, len(accuracy)))[0]
+                time = np.linspace(0, 1, len(accuracy))[-len(running) :]
+                axes.plot(time, running, color=colour, linewidth=1, label=name if index == 0 else None)
+        axes.axhline(0.2, color=GREY, linewidth=0.6)
+        axes.set(title=learner, xlabel="share of the time", ylim=(0, 1), xlim=(0, 1))
+        tidy(axes)
+    panels[0].set_ylabel("accuracy in meta-training")
+    panels[0].legend(loc="lower right", frameon=False)
+    return as_svg(figure)
