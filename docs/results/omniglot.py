@@ -1,4 +1,4 @@
-"""Figures and table of omniglot.md: one-shot learners on unseen alphabets, and evolution strategies against backprop."""
+"""Figures and table of omniglot.md: one-shot learners on unseen alphabets; evolution strategies against backprop."""
 
 from __future__ import annotations
 

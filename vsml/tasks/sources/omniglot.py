@@ -103,7 +103,7 @@ class Omniglot(Source):
 
 
 def _turned(dataset: Dataset) -> Dataset:
-    """The drawings [n, 28, 28, 1], then the same turned by one, two and three quarters, each turn with its own classes."""
+    """The drawings [n, 28, 28, 1], then the same turned by one, two and three quarters as classes of their own."""
     x = np.concatenate([np.rot90(dataset.x, turns, axes=(1, 2)) for turns in range(4)])
     y = np.concatenate([dataset.y + turns * dataset.num_classes for turns in range(4)])
     return dataset._replace(x=x, y=y, num_classes=4 * dataset.num_classes)
