@@ -10,6 +10,7 @@ from vsml.tasks.transforms.random_projection import RandomProjection
 from vsml.tasks.transforms.redrawn import Redrawn
 from vsml.tasks.transforms.resize import Resize
 from vsml.tasks.transforms.standardise import Standardise
+from vsml.tasks.transforms.translate import Translate
 
 __all__ = [
     "ClassSubset",
@@ -20,4 +21,5 @@ __all__ = [
     "Redrawn",
     "Resize",
     "Standardise",
+    "Translate",
 ]
