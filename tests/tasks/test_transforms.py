@@ -20,6 +20,7 @@ from vsml.tasks.transforms import (
     RandomProjection,
     Resize,
     Standardise,
+    Translate,
 )
 
 KEYS = jax.random.split(jax.random.key(7), 400)
@@ -121,6 +122,21 @@ def test_resize_halves_by_an_antialiased_average():
         Resize((2, 2)).output_spec((16,), 10)
 
 
+def test_translate_moves_each_image_by_a_few_pixels_and_repeats_its_border():
+    image = np.arange(12.0).reshape(3, 4)
+    given = examples(np.broadcast_to(image[None, :, :, None], (400, 3, 4, 1)))
+    moved = np.asarray(Translate(1).apply(KEYS[0], given).x)[..., 0]
+    padded = np.pad(image, 1, mode="edge")
+    expected = np.stack([padded[i : i + 3, j : j + 4] for i in range(3) for j in range(3)])
+    # By its own draw each: all nine are there, about equally often, and nothing else is.
+    counts = (moved[:, None] == expected[None]).all((2, 3)).sum(0)
+    assert counts.sum() == 400
+    assert 25 < counts.min() <= counts.max() < 70
+    np.testing.assert_array_equal(expected[8], [[5, 6, 7, 7], [9, 10, 11, 11], [9, 10, 11, 11]])
+    with pytest.raises(UserError, match=r"needs images .* not \[12\]"):
+        Translate().output_spec((12,), 10)
+
+
 def test_pad_centres_images_and_appends_elsewhere():
     out = Pad(input_shape=(4, 5, 2)).apply(KEYS[0], examples(np.ones((1, 2, 2, 1)))).x
     expected = np.zeros((4, 5))
@@ -147,6 +163,7 @@ def test_pad_centres_images_and_appends_elsewhere():
         lambda: ClassSubset(0),
         lambda: Resize((0, 4)),
         lambda: Resize(LIST[:1]),
+        lambda: Translate(0),
     ],
 )
 def test_values_out_of_range_are_refused(make):
@@ -164,6 +181,7 @@ def test_values_out_of_range_are_refused(make):
         PixelPermutation(),
         Resize(LIST[:2]),
         Pad(LIST),
+        Translate(),
     ],
 )
 def test_transforms_are_values(transform):

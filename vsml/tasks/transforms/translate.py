@@ -30,7 +30,7 @@ class Translate(Transform):
 
     def __post_init__(self):
         if self.pixels < 1:
-            raise UserError(f"transforms.Translate.pixels is {self.pixels}: set it to 1 or more, or leave it out")
+            raise UserError(f"transforms.Translate.pixels is {self.pixels}: give at least 1, or leave it out")
 
     def output_spec(self, input_shape: tuple[int, ...], num_classes: int) -> tuple[tuple[int, ...], int]:
         if len(input_shape) != 3:
