@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from vsml.tasks import FewShot
 from vsml.tasks.sources import Omniglot
 from vsml.tasks.transforms import Resize
 
-COMMANDS = ("vsml sweep sweeps/omniglot.gin --jobs 2 --run_dir RUNS/omniglot",)
+COMMANDS = ("vsml sweep sweeps/omniglot.gin --jobs 2 --sweep_dir RUNS/omniglot",)
 SMALLEST = ("STEPS=2", "POPULATION=2", "axes.SEED=[0]", "evaluators.OnlineAccuracy.lifetimes=2")
 
 UNSEEN, SEEN = "unseen_alphabets", "alphabets_of_meta_training"
@@ -53,6 +54,7 @@ def _accuracies(group: list[Run], name: str) -> list[float]:
     return [evaluation(run, name)["cumulative_accuracy"]["mean"] for run in group]
 
 
+@functools.cache
 def _nearest(held_out: bool) -> dict[int, np.ndarray]:
     """Whether the nearest support item, in Euclidean distance of pixels, has the label of the query: size -> [TASKS].
 
@@ -63,8 +65,8 @@ def _nearest(held_out: bool) -> dict[int, np.ndarray]:
     right = {}
     for size in SIZES:
         tasks = FewShot(source.held_out() if held_out else source, transforms=(Resize((size, size)),))
-        sampled = jax.jit(jax.vmap(tasks.sample, (None, 0)))(tasks.load(), keys)
-        x, labels = np.asarray(sampled.x).reshape(TASKS, 6, -1), np.argmax(sampled.y[:, :, 0], axis=-1)
+        sampled = jax.device_get(jax.jit(jax.vmap(tasks.sample, (None, 0)))(tasks.load(), keys))
+        x, labels = sampled.x.reshape(TASKS, 6, -1), np.argmax(sampled.y[:, :, 0], axis=-1)
         nearest = np.argmin(np.sum((x[:, :5] - x[:, 5:]) ** 2, axis=-1), axis=1)
         right[size] = (labels[np.arange(TASKS), nearest] == labels[:, 5]).astype(np.float64)
     return right
