@@ -12,7 +12,9 @@ from drawing import WIDTH, evaluation, markdown, over_seeds, plus_minus, tidy
 from matplotlib.figure import Figure
 
 from vsml.analysis.plots import COLOURS, GREY, as_svg
+from vsml.evaluation import OnlineAccuracy
 from vsml.evaluation.statistics import smooth, statistics
+from vsml.learners import NearestNeighbour
 from vsml.runs.results import Run, read_results
 from vsml.tasks import FewShot
 from vsml.tasks.sources import Omniglot
@@ -23,7 +25,7 @@ SMALLEST = ("STEPS=2", "axes.SEED=[0]", "evaluators.OnlineAccuracy.lifetimes=2")
 
 UNSEEN, SEEN = "unseen_alphabets", "alphabets_of_meta_training"
 SIZES = (28, 14, 7)
-TASKS = 1000
+LIFETIMES = 1000
 ENTRIES = 10
 """Of the log, whose running mean is drawn."""
 ESTIMATORS = {"VSML": "backprop", "VSML, ES": "evolution strategies"}
@@ -57,19 +59,14 @@ def _accuracies(group: list[Run], name: str) -> list[float]:
 
 @functools.cache
 def _nearest(held_out: bool) -> dict[int, np.ndarray]:
-    """Whether the nearest support item, in Euclidean distance of pixels, has the label of the query: size -> [TASKS].
-
-    The tasks are those of the evaluations.
-    """
-    source = Omniglot("background_small1")
-    keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(jax.random.key(0), i))[0])(np.arange(TASKS))
+    """Whether the nearest neighbour on pixels is right, on the tasks of the evaluations: size -> [lifetimes]."""
+    source, learner = Omniglot("background_small1"), NearestNeighbour()
     right = {}
     for size in SIZES:
         tasks = FewShot(source.held_out() if held_out else source, transforms=(Resize((size, size)),))
-        sampled = jax.device_get(jax.jit(jax.vmap(tasks.sample, (None, 0)))(tasks.load(), keys))
-        x, labels = sampled.x.reshape(TASKS, 6, -1), np.argmax(sampled.y[:, :, 0], axis=-1)
-        nearest = np.argmin(np.sum((x[:, :5] - x[:, 5:]) ** 2, axis=-1), axis=1)
-        right[size] = (labels[np.arange(TASKS), nearest] == labels[:, 5]).astype(np.float64)
+        params = learner.init(jax.random.key(0), tasks.spec)
+        scores = OnlineAccuracy("nearest", tasks, lifetimes=LIFETIMES).run(learner, params).scores
+        right[size] = scores["cumulative_accuracy"]
     return right
 
 
