@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from drawing import WIDTH, evaluation, markdown, over_seeds, plus_minus, tidy
+from drawing import WIDTH, evaluation, markdown, over_seeds, plus_minus, score, tidy
 from matplotlib.figure import Figure
 
 from vsml.analysis.plots import COLOURS, GREY, as_svg
@@ -42,15 +42,20 @@ def tables(runs: Path) -> dict[str, str]:
     rows = []
     for label, group in read_results(runs / "omniglot").rows.items():
         summaries = [run.summary or {} for run in group]
-        scores = [over_seeds(_accuracies(group, name)) for name in (UNSEEN, SEEN)]
+        scores = [_score(group, name) for name in (UNSEEN, SEEN)]
         steps, seconds = summaries[0]["meta_steps"], np.median([summary["seconds"] for summary in summaries])
         rows.append([label, f"{summaries[0]['num_meta_parameters']:,}", *scores, f"{steps:,}", f"{seconds:.0f} s"])
     for size, found in _nearest(held_out=True).items():
         others = _nearest(held_out=False)[size]
         both = [plus_minus(right.mean(), statistics(right)["interval95"]) for right in (found, others)]
         rows.append([f"*1-nearest neighbour, {size}x{size}*", "", *both, "", ""])
-    header = ["learner", "\\|V_M\\|", "unseen alphabets", "those of meta-training", "meta-steps", "meta-training"]
+    header = ["learner", "|V_M|", "unseen alphabets", "those of meta-training", "meta-steps", "meta-training"]
     return {"scores": markdown(header, rows)}
+
+
+def _score(group: list[Run], name: str) -> str:
+    """Over seeds, or of a single one over its lifetimes."""
+    return over_seeds(_accuracies(group, name)) if len(group) > 1 else score(evaluation(group[0], name))
 
 
 def _accuracies(group: list[Run], name: str) -> list[float]:
