@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,9 +51,19 @@ def _scores(group: Sequence[Run], variant: str) -> list[float]:
     return [float(np.nanmean(curves["correct"][:, :500])) for curves in found if curves]
 
 
-def _late(group: Sequence[Run]) -> list[float]:
-    """Accuracy over the last 500 of 2,000 examples, by seed."""
-    return [float(np.nanmean(run.curves("longer")["correct"][:, -500:])) for run in group]
+def _neighbour(run: Run, variant: str) -> float:
+    """Cumulative accuracy of the 1-nearest neighbour over the first 500 examples."""
+    return float(np.nanmean(run.curves(variant)["nearest_neighbour_correct"][:, :500]))
+
+
+def _windows(group: Sequence[Run]) -> dict[str, float]:
+    """Accuracy in eighths of a long lifetime, mean over seeds, by the examples that they hold."""
+    correct = np.concatenate([run.curves("longer")["correct"] for run in group])
+    ends = np.linspace(0, correct.shape[1], 9).astype(int)
+    return {
+        f"{start + 1:,} to {stop:,}": float(np.nanmean(correct[:, start:stop]))
+        for start, stop in itertools.pairwise(ends)
+    }
 
 
 def figures(runs: Path) -> dict[str, str]:
@@ -80,6 +91,7 @@ def tables(runs: Path) -> dict[str, str]:
     """Means over seeds with their intervals, and the differences from the reference."""
     groups = {learner: _runs(runs, learner) for learner in LEARNERS}
     references = {learner: np.mean(_scores(group, "reference")) for learner, group in groups.items()}
+    first = groups["VSML"][0]
     rows = []
     for variant, title in VARIANTS.items():
         row = [title]
@@ -87,6 +99,15 @@ def tables(runs: Path) -> dict[str, str]:
             scores = _scores(group, variant)
             change = short(float(np.mean(scores) - references[learner])) if scores else "-"
             row += [over_seeds(scores) if scores else "cannot be run", change]
-        rows.append(row)
-    rows.append(["last 500 of 2,000 examples", *(cell for g in groups.values() for cell in (over_seeds(_late(g)), ""))])
-    return {"scores": markdown(["variant", "VSML", "change", "Meta RNN", "change"], rows)}
+        neighbour = _neighbour(first, variant)
+        rows.append([*row, short(neighbour), short(neighbour - _neighbour(first, "reference"))])
+    windows = {learner.replace("_", " "): _windows(group) for learner, group in groups.items()}
+    longer = markdown(
+        ["examples", *windows["VSML"]], [[name, *map(short, values.values())] for name, values in windows.items()]
+    )
+    return {
+        "longer": longer,
+        "scores": markdown(
+            ["variant", "VSML", "change", "Meta RNN", "change", "*1-nearest neighbour*", "change"], rows
+        ),
+    }
