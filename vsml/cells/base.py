@@ -28,6 +28,7 @@ class Cell(ABC):
     Attributes:
       sends_before_update: whether the messages of a visit are read from the state before its last micro tick instead of
         after it: a sub-RNN then sends with what it knew, and learns.
+      memory: the leaf of the state that keeps what is learned: `initial_state` draws its first entries at random.
 
     Example: sub-RNNs that add up what they receive forward, and send a learned multiple of it both ways.
 
@@ -62,6 +63,7 @@ class Cell(ABC):
     """
 
     sends_before_update: ClassVar[bool] = False
+    memory: ClassVar[str] = "s"
 
     @abstractmethod
     def init(self, key: Key, incoming: int, outgoing: int) -> Params:

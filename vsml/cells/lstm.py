@@ -13,6 +13,7 @@ Source: Hochreiter & Schmidhuber 1997; gate offsets and sizes of Kirsch & Schmid
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +41,8 @@ class LSTM(Cell):
     size: int = 16
     gate_offset: float = 5.0
     layer_norm: bool = False
+
+    memory: ClassVar[str] = "c"
 
     def __post_init__(self) -> None:
         if self.size < 1:

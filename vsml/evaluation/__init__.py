@@ -3,6 +3,8 @@
 from vsml.evaluation.agreement import Agreement
 from vsml.evaluation.base import Evaluation, Evaluator, Measure, Rival
 from vsml.evaluation.baselines import Baselines
+from vsml.evaluation.beside_backprop import BesideBackprop
+from vsml.evaluation.clone_fit import CloneFit
 from vsml.evaluation.dynamics import Dynamics
 from vsml.evaluation.frozen_accuracy import FrozenAccuracy
 from vsml.evaluation.online import Online
@@ -12,6 +14,8 @@ from vsml.evaluation.shown_again import ShownAgain
 __all__ = [
     "Agreement",
     "Baselines",
+    "BesideBackprop",
+    "CloneFit",
     "Dynamics",
     "Evaluation",
     "Evaluator",

@@ -290,6 +290,24 @@ class VSML(Learner):
         arriving = self._with_types(params, layer, forward, backward)
         return visit(self.cell, params["cell"], index, wiring, cells, *arriving, self.micro_ticks)
 
+    def arriving(self, params: Params, predicted: State, x: Array, feedback: Feedback) -> list[tuple[Array, Array]]:
+        """What arrives at the sub-RNNs of every layer in the backward pass that `learn` makes of the same arguments.
+
+        Returns:
+          By layer the messages forward and backward, [B, channels, units].
+        """
+        wirings = self._wirings(x, predicted["backward"][-1])
+
+        def example(state: State, feedback: Feedback) -> list[tuple[Array, Array]]:
+            backward = [*state["backward"][:-1], self._answer(state["forward"][-1], feedback)]
+            _, _, sent = self._visit_layers(params, wirings, state["cells"], state["forward"], backward, True)
+            return [
+                (wiring.spread_forward(forward), wiring.spread_backward(back))
+                for wiring, forward, back in zip(wirings, state["forward"][:-1], sent[1:], strict=True)
+            ]
+
+        return _for_each_example(example, predicted, feedback)
+
     @property
     def _fed(self) -> tuple[FeedbackKind, ...]:
         """The kinds of feedback that the output neurons send backward."""
