@@ -92,8 +92,8 @@ class LifetimeTogether:
             outcomes_of(task, lived.outputs, lived.outcomes),
             outcomes_of(task, taught.outputs, taught.outcomes),
             same.astype(jnp.float32).mean(axis=1),
-            _correlation(own, right),
-            _correlation(own - start, right - start),
+            correlation(own, right),
+            correlation(own - start, right - start),
         )
 
 
@@ -103,10 +103,13 @@ class BesideBackprop(Online):
 
     Attributes:
       objective: the cloning, which knows the learning rates: `%OBJECTIVE` where meta-training is cloning.
+      hidden: sizes of the hidden layers in place of the learner's own; None for these. A clone is one of a single
+        weight: it may serve in any network.
     """
 
     headline: str = "cumulative_accuracy"
     objective: Cloning = Cloning()
+    hidden: tuple[int, ...] | None = None
 
     def run(self, learner: Learner, params: Params) -> Evaluation:
         """Evaluates a clone.
@@ -116,7 +119,10 @@ class BesideBackprop(Online):
           class; `weight_correlation` and `change_correlation` after the lifetime. Curves `correct` and `agreement`
           [lifetimes, T]. The rival `backprop` has the same, with itself.
         """
-        lifetime = LifetimeTogether(Teacher(clonable(learner), self.objective))
+        clone = clonable(learner)
+        if self.hidden is not None:
+            clone = replace(clone, hidden=tuple(self.hidden))
+        lifetime = LifetimeTogether(Teacher(clone, self.objective))
         shared = jax.device_get(params)
         told: Any = run_lifetimes(lifetime, shared, self.tasks, self.lifetimes, self.seed, self.chunk)
         likeness = {
@@ -157,7 +163,7 @@ def _flat(weights: list[Array]) -> Array:
     return jnp.concatenate([layer.ravel() for layer in weights])
 
 
-def _correlation(a: Array, b: Array) -> Array:
+def correlation(a: Array, b: Array) -> Array:
     """Pearson's, of all entries; 0 where one of the two is constant."""
     a, b = a - a.mean(), b - b.mean()
     size = jnp.sqrt(jnp.sum(jnp.square(a)) * jnp.sum(jnp.square(b)))

@@ -205,11 +205,11 @@ class Cloning(Objective):
 
         def example(cells: State, key: Key) -> Example:
             x_key, e_key, scale_key = jax.random.split(key, 3)
-            x = self.input_std * jax.random.normal(x_key, (1, self.units))
+            x = self.input_std * jax.random.normal(x_key, (self.units,))
             scale = _log_uniform(scale_key, 0.01 * self.error_std, self.error_std, self.units)
-            e = scale * jax.random.normal(e_key, (1, self.units))
-            first = Visits(cells, x, jnp.zeros_like(e))
-            return first, Visits(visited(first, False), x, e)
+            e = scale * jax.random.normal(e_key, (self.units,))
+            first = Visits(cells, x[None], jnp.zeros_like(e)[None])
+            return first, Visits(visited(first, False), x[None], e[None])
 
         *before, last = jax.random.split(key, self.settle + 1)
         cells = corrected(cells)
