@@ -1,0 +1,152 @@
+"""Figures and table of cloning.md: sub-RNNs beside the backprop that they were regressed onto."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from drawing import WIDTH, evaluation, learning_curves, markdown, over_seeds, tidy
+from matplotlib.figure import Figure
+
+import vsml
+from vsml.analysis.plots import COLOURS, GREY, as_svg
+from vsml.evaluation.beside_backprop import Teacher
+from vsml.learned import LearnedAlgorithm
+from vsml.learners.unroll import unroll
+from vsml.objectives.cloning import Terms
+from vsml.runs.results import Run, read_results
+
+COMMANDS = ("vsml sweep sweeps/cloning.gin --sweep_dir RUNS/cloning --jobs 2",)
+SMALLEST = ("TEST_LENGTH=20", "evaluators.BesideBackprop.lifetimes=2", "evaluators.CloneFit.lifetimes=2")
+
+PANELS = {
+    "mnist_shallow": "MNIST, one layer",
+    "mnist_deep": "MNIST, 32 hidden",
+    "kmnist_shallow": "KMNIST, one layer",
+    "kmnist_deep": "KMNIST, 32 hidden",
+}
+TERMS = {
+    "forward": "forward message",
+    "backward": "error message",
+    "weight": "change of the weight",
+    "bias": "change of the bias",
+}
+SHOWN = 6
+"""Weights whose way is drawn."""
+
+
+def figures(runs: Path) -> dict[str, str]:
+    """Outputs of sub-RNNs against targets, the ways of some weights, and learning curves; the LSTM's of seed 0."""
+    found = read_results(runs / "cloning")
+    first = {label: group[0] for label, group in found.rows.items()}
+    lstm = next(iter(first.values()))
+    algorithm = vsml.load(lstm.path)
+    return {
+        "cloning_targets.svg": _targets(algorithm),
+        "cloning_weights.svg": _weights(algorithm, lstm),
+        "cloning.svg": _curves(first),
+    }
+
+
+def tables(runs: Path) -> dict[str, str]:
+    """R2 of the terms, and the clones beside backprop: means over seeds with their intervals."""
+    rows = read_results(runs / "cloning").rows
+    fits, besides = [], []
+    for label, group in rows.items():
+        for where, name in (("alone", "random"), ("met", "in a running clone")):
+            scores = [[_mean(run, "mnist_fit", f"r2_{where}_{term}") for run in group] for term in TERMS]
+            seconds = np.median([(run.summary or {})["seconds"] for run in group])
+            fits.append([label, name, *(_exact(values) for values in scores), f"{seconds:.0f} s"])
+        for panel, title in PANELS.items():
+            clone = [_mean(run, panel, "cumulative_accuracy") for run in group]
+            teacher = [evaluation(run, panel)["baselines"]["backprop"]["cumulative_accuracy"]["mean"] for run in group]
+            likeness = [
+                [_mean(run, panel, score) for run in group]
+                for score in ("agreement", "weight_correlation", "change_correlation")
+            ]
+            gaps = np.subtract(clone, teacher)
+            besides.append([label, title, *map(over_seeds, (clone, teacher, gaps, *likeness))])
+    return {
+        "fit": markdown(["clone", "states", *TERMS.values(), "meta-training"], fits),
+        "beside": markdown(
+            ["clone", "data, network", "clone", "backprop", "difference", "same class", "r of weights", "r of changes"],
+            besides,
+        ),
+    }
+
+
+def _mean(run: Run, name: str, score: str) -> float:
+    return evaluation(run, name)[score]["mean"]
+
+
+def _exact(values: list[float]) -> str:
+    """R2 of several seeds, the lowest last: `.9996 (.9994)`."""
+    return f"{np.mean(values):.5f} ({np.min(values):.5f})".replace("0.", ".")
+
+
+def _curves(runs: dict[str, Run]) -> str:
+    panels: dict[str, dict[str, np.ndarray]] = {}
+    for panel, title in PANELS.items():
+        lines = {f"clone, {label}": run.curves(panel)["correct"] for label, run in runs.items()}
+        panels[title] = {**lines, "backprop": next(iter(runs.values())).curves(panel)["backprop_correct"]}
+    return learning_curves(panels, [0.1] * len(panels), grey=("backprop",))
+
+
+def _targets(algorithm: LearnedAlgorithm) -> str:
+    learner: Any = algorithm.learner
+    cloning: Any = replace(algorithm.experiment.objective, units=300)
+    keys = jax.random.split(jax.random.key(1), 2)
+
+    @jax.jit
+    def visit(params: Any) -> tuple[Terms, Terms]:
+        state = learner.initial_state(params, keys[0], algorithm.specs[0])
+        (example,) = cloning.drawn(learner, params, state, keys[1])
+        return cloning.both(learner, params, 0, example)
+
+    got, wanted = visit(algorithm.params)
+    figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
+    for axes, (term, title) in zip(figure.subplots(1, len(TERMS)), TERMS.items(), strict=True):
+        own, right = np.asarray(getattr(got, term)), np.asarray(getattr(wanted, term))
+        ends = [right.min(), right.max()]
+        axes.plot(ends, ends, color=GREY, linewidth=0.8)
+        axes.plot(right, own[0] if own.ndim == 2 else own, ".", color=COLOURS[0], markersize=3, alpha=0.6)
+        axes.set(title=title, xlabel="target")
+        axes.locator_params(nbins=4)
+        axes.ticklabel_format(scilimits=(-2, 2))
+        tidy(axes)
+    figure.axes[0].set_ylabel("sub-RNN")
+    return as_svg(figure)
+
+
+def _weights(algorithm: LearnedAlgorithm, run: Run) -> str:
+    evaluators = {evaluator.name: evaluator for evaluator in algorithm.experiment.evaluators}
+    tasks: Any = evaluators["mnist_shallow"].tasks  # pyright: ignore[reportAttributeAccessIssue]
+    clone: Any = algorithm.learner
+    teacher = Teacher(clone, algorithm.experiment.objective)  # pyright: ignore[reportArgumentType]
+    exact, spec = teacher.learner, tasks.spec
+    task_key, state_key = jax.random.split(jax.random.key(2))
+
+    @jax.jit
+    def live(params: Any, data: Any) -> tuple[Any, Any]:
+        task = tasks.sample(data, task_key)
+        state, own = clone.initial_state(params, state_key, spec), exact.init(state_key, spec)
+        begun = teacher.begin(own, state, spec)
+        return (
+            unroll(clone, params, state, task, observe=lambda _, after: teacher.weights(after)[0][0]).observed,
+            unroll(exact, own, begun, task, observe=lambda _, after: after["cells"][0]["s"][0, 0]).observed,
+        )
+
+    lived, right = map(np.asarray, live(algorithm.params, tasks.load()))
+    moved = np.argsort(np.ptp(right, axis=0))
+    chosen = moved[np.linspace(len(moved) // 2, len(moved) - 1, SHOWN).astype(int)]
+    figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
+    axes = figure.subplots()
+    for colour, unit in zip(COLOURS, chosen, strict=False):
+        axes.plot(right[:, unit], color=GREY, linewidth=2.4, alpha=0.5, label="backprop" if unit == chosen[0] else None)
+        axes.plot(lived[:, unit], color=colour, linewidth=1, label="clone" if unit == chosen[0] else None)
+    axes.set(xlabel="examples seen", ylabel="weight", xlim=(0, None))
+    axes.legend(frameon=False)
+    return as_svg(tidy(axes).figure)  # pyright: ignore[reportArgumentType]
