@@ -23,10 +23,10 @@ COMMANDS = ("vsml sweep sweeps/cloning.gin --sweep_dir RUNS/cloning --jobs 2",)
 SMALLEST = ("TEST_LENGTH=20", "evaluators.BesideBackprop.lifetimes=2", "evaluators.CloneFit.lifetimes=2")
 
 PANELS = {
-    "mnist_shallow": "MNIST, one layer",
-    "mnist_deep": "MNIST, 32 hidden",
-    "kmnist_shallow": "KMNIST, one layer",
-    "kmnist_deep": "KMNIST, 32 hidden",
+    "own_shallow": "MNIST, one layer",
+    "own_deep": "MNIST, 32 hidden",
+    "unseen_shallow": "KMNIST, one layer",
+    "unseen_deep": "KMNIST, 32 hidden",
 }
 TERMS = {
     "forward": "forward message",
@@ -57,7 +57,7 @@ def tables(runs: Path) -> dict[str, str]:
     fits, besides = [], []
     for label, group in rows.items():
         for where, name in (("alone", "random"), ("met", "in a running clone")):
-            scores = [[_mean(run, "mnist_fit", f"r2_{where}_{term}") for run in group] for term in TERMS]
+            scores = [[_mean(run, "fit", f"r2_{where}_{term}") for run in group] for term in TERMS]
             seconds = np.median([(run.summary or {})["seconds"] for run in group])
             fits.append([label, name, *(_exact(values) for values in scores), f"{seconds:.0f} s"])
         for panel, title in PANELS.items():
@@ -123,7 +123,7 @@ def _targets(algorithm: LearnedAlgorithm) -> str:
 
 def _weights(algorithm: LearnedAlgorithm, run: Run) -> str:
     evaluators = {evaluator.name: evaluator for evaluator in algorithm.experiment.evaluators}
-    tasks: Any = evaluators["mnist_shallow"].tasks  # pyright: ignore[reportAttributeAccessIssue]
+    tasks: Any = evaluators["own_shallow"].tasks  # pyright: ignore[reportAttributeAccessIssue]
     clone: Any = algorithm.learner
     teacher = Teacher(clone, algorithm.experiment.objective)  # pyright: ignore[reportArgumentType]
     exact, spec = teacher.learner, tasks.spec

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from noise_tasks import NoiseTasks
@@ -51,8 +52,8 @@ def test_another_learning_rate_is_seen():
 
 
 def test_correlation_by_hand():
-    np.testing.assert_allclose(correlation(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 3.0])), 0.5, rtol=1e-6)
-    assert correlation(np.array([1.0, 2.0]), np.array([3.0, 3.0])) == 0
+    np.testing.assert_allclose(correlation(jnp.array([1.0, 2.0, 3.0]), jnp.array([2.0, 4.0, 3.0])), 0.5, rtol=1e-6)
+    assert correlation(jnp.array([1.0, 2.0]), jnp.array([3.0, 3.0])) == 0
 
 
 def test_the_fit_of_backprop_is_perfect():

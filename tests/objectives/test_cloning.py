@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +55,7 @@ def test_targets_are_the_gradient_of_a_network():
     sizes = (5, 4, 3)
     layers = [
         tuple(jnp.asarray(rng.normal(size=(before, behind)), jnp.float32) for _ in range(2))
-        for before, behind in zip(sizes[:-1], sizes[1:], strict=True)
+        for before, behind in itertools.pairwise(sizes)
     ]
     x, label = jnp.asarray(rng.normal(size=5), jnp.float32), jnp.array([0.0, 1.0, 0.0])
 
@@ -118,7 +120,9 @@ def test_other_channels_are_to_stay_silent():
     params, state, _, key = _lifetime(learner)
     unexplained = CLONING.unexplained(learner, params, CLONING.drawn(learner, params, state, key))
     ((first, _),) = CLONING.drawn(learner, params, state, key)
-    forward = np.asarray(CLONING.targets(first.forward[0], 0 * first.forward[0], *CLONING.read(first.cells["s"])).forward)
+    forward = np.asarray(
+        CLONING.targets(first.forward[0], 0 * first.forward[0], *CLONING.read(first.cells["s"])).forward
+    )
     np.testing.assert_allclose(
         unexplained.forward, np.sum(np.square(forward)) / np.sum(np.square(forward - forward.mean())), rtol=1e-4
     )
@@ -186,8 +190,9 @@ def test_numbers_out_of_range_are_refused(field, value, mend):
 
 
 def test_learners_that_cannot_be_a_clone_are_refused():
+    task: Any = None
     with pytest.raises(UserError, match=r"learners\.MetaRNN has none: choose learners/vsml\.gin"):
-        Cloning().evaluate(MetaRNN(), {}, {}, None, jax.random.key(0))
+        Cloning().evaluate(MetaRNN(), {}, {}, task, jax.random.key(0))
     delayed = replace(_backprop(), clear_feedback=False)
     with pytest.raises(UserError, match=r"clear_feedback is False, but backprop needs True"):
-        Cloning().evaluate(delayed, {}, {}, None, jax.random.key(0))
+        Cloning().evaluate(delayed, {}, {}, task, jax.random.key(0))

@@ -12,7 +12,7 @@ Source: Kirsch & Schmidhuber 2021, arXiv 2012.14905, section 4.1 and Fig. 4; the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -108,7 +108,7 @@ class BesideBackprop(Online):
     """
 
     headline: str = "cumulative_accuracy"
-    objective: Cloning = Cloning()
+    objective: Cloning = field(default_factory=Cloning)
     hidden: tuple[int, ...] | None = None
 
     def run(self, learner: Learner, params: Params) -> Evaluation:

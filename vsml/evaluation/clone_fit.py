@@ -72,9 +72,7 @@ class CloneFit(Evaluator):
           Scores `r2_alone_TERM` and `r2_met_TERM`, and `r2`, the lowest of these.
         """
         lifetime = FitOfLifetime(clonable(learner), self.objective)
-        told: Any = run_lifetimes(
-            lifetime, jax.device_get(params), self.tasks, self.lifetimes, self.seed, self.chunk
-        )
+        told: Any = run_lifetimes(lifetime, jax.device_get(params), self.tasks, self.lifetimes, self.seed, self.chunk)
         scores = {
             f"r2_{where}_{term}": 1 - share.astype(np.float64)
             for where, unexplained in told.items()

@@ -7,4 +7,13 @@ from vsml.objectives.improvement import Improvement
 from vsml.objectives.last import Last
 from vsml.objectives.online_mean import OnlineMean
 
-__all__ = ["Cloning", "Discounted", "Improvement", "Last", "LinearObjective", "Objective", "OnlineMean", "PredictionObjective"]
+__all__ = [
+    "Cloning",
+    "Discounted",
+    "Improvement",
+    "Last",
+    "LinearObjective",
+    "Objective",
+    "OnlineMean",
+    "PredictionObjective",
+]

@@ -70,8 +70,8 @@ class Cloning(Objective):
 
     Attributes:
       learning_rate: of the weights, in the backprop that is cloned.
-      bias_learning_rate: of the biases of single sub-RNNs. A neuron adds up the biases of the sub-RNNs before it, so its
-        own moves at this rate times their number.
+      bias_learning_rate: of the biases of single sub-RNNs. A neuron adds up those of the sub-RNNs before it, so its
+        own bias moves at this rate times their number.
       running: share of the lifetimes in which sub-RNNs are those of a running clone; in the others they live alone.
       units: sub-RNNs of every layer that are visited where they live alone.
       followed: sub-RNNs of every layer that are visited at every example of a running clone.
@@ -154,15 +154,7 @@ class Cloning(Objective):
             e = visits.backward[0] if is_backward else jnp.zeros_like(visits.forward[0])
             got.append(Terms(forward, backward, after[0] - before[0], after[1] - before[1]))
             wanted.append(self.targets(visits.forward[0], e, *before))
-        return tuple(
-            Terms(
-                first.forward,
-                second.backward,
-                jnp.concatenate([first.weight, second.weight]),
-                jnp.concatenate([first.bias, second.bias]),
-            )
-            for first, second in (got, wanted)
-        )
+        return _of_example(*got), _of_example(*wanted)
 
     def unexplained(self, clone: VSML, params: Params, layers: list[Example]) -> Terms:
         """1 - R2 of every term, over all layers."""
@@ -200,7 +192,7 @@ class Cloning(Objective):
             return corrected(clone.visit_alone(params, *visits, layer, is_backward)[0])
 
         def live(cells: State, key: Key) -> tuple[State, None]:
-            first, second = example(cells, key)
+            _, second = example(cells, key)
             return visited(second, True), None
 
         def example(cells: State, key: Key) -> Example:
@@ -266,6 +258,12 @@ def clonable(learner: Learner) -> VSML:
                 "objectives/cloning.gin does"
             )
     return learner
+
+
+def _of_example(first: Terms, second: Terms) -> Terms:
+    """The terms of an example from those of its forward and its backward pass: messages count where they are read."""
+    weight, bias = (jnp.concatenate(pair) for pair in zip(first[2:], second[2:], strict=True))
+    return Terms(first.forward, second.backward, weight, bias)
 
 
 def _chosen(cells: State, key: Key, count: int) -> State:

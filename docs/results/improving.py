@@ -1,0 +1,75 @@
+"""Figure and tables of improving.md: meta-training that goes on from backprop, and from its clone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from drawing import evaluation, learning_curves, markdown, over_seeds, score
+
+from vsml.runs.results import Run, read_results
+
+SEEDS = (0, 1, 2)
+BEFORE = "STEPS=1 LEARNING_RATE=0.0"
+CLONE = (
+    "vsml train recipes/small/improve_clone.gin 'train.start_from=\"RUNS/cloning/cell=LSTM,seed={seed}\"' SEED={seed}"
+)
+COMMANDS = (
+    "vsml sweep sweeps/cloning.gin --sweep_dir RUNS/cloning --jobs 2",
+    *(f"{CLONE} {BEFORE} --run_dir RUNS/improve_clone/before_{{seed}}".format(seed=seed) for seed in SEEDS),
+    *(f"{CLONE} --run_dir RUNS/improve_clone/after_{{seed}}".format(seed=seed) for seed in SEEDS),
+    "vsml sweep sweeps/improve_backprop.gin --sweep_dir RUNS/improve_backprop --jobs 2",
+    "vsml eval RUNS/improve_clone/before_0 evaluators.OnlineAccuracy.baselines=@evaluators.Baselines() "
+    "--out RUNS/improving_rivals",
+)
+SMALLEST = ("TEST_LENGTH=20",)
+
+DATA = {"own": "MNIST", "unseen": "KMNIST, never seen"}
+STARTS = {
+    "clone of backprop": "improve_clone/{when}_{seed}",
+    "backprop": "improve_backprop/network=shallow,meta_training={when},seed={seed}",
+    "backprop, 32 hidden": "improve_backprop/network=32_hidden,meta_training={when},seed={seed}",
+}
+
+
+def _runs(runs: Path, start: str, when: str) -> list[Run]:
+    paths = [runs / STARTS[start].format(when=when, seed=seed) for seed in SEEDS]
+    return [read_results(path).runs[0] for path in paths]
+
+
+def figures(runs: Path) -> dict[str, str]:
+    """Learning curves of seed 0, before and after meta-training."""
+    panels: dict[str, dict[str, np.ndarray]] = {}
+    rivals = read_results(runs / "improving_rivals").runs[0]
+    for name, title in DATA.items():
+        lines = {
+            f"{start}, {when}": _runs(runs, start, when)[0].curves(name)["correct"]
+            for start in ("clone of backprop", "backprop")
+            for when in ("before", "after")
+        }
+        panels[title] = {**lines, "1-nearest neighbour": rivals.curves(name)["nearest_neighbour_correct"]}
+    return {"improving.svg": learning_curves(panels, [0.1] * len(panels), grey=("1-nearest neighbour",))}
+
+
+def tables(runs: Path) -> dict[str, str]:
+    """Cumulative accuracy before and after: the mean over seeds with its interval; of rivals that over lifetimes."""
+
+    def means(found: Sequence[Run], name: str) -> list[float]:
+        return [evaluation(run, name)["cumulative_accuracy"]["mean"] for run in found]
+
+    rows = []
+    for start in STARTS:
+        before, after = (_runs(runs, start, when) for when in ("before", "after"))
+        cells = []
+        for name in DATA:
+            pair = means(before, name), means(after, name)
+            cells += [over_seeds(pair[0]), over_seeds(pair[1]), over_seeds(np.subtract(pair[1], pair[0]))]
+        seconds = np.median([(run.summary or {})["seconds"] for run in after])
+        rows.append([start, *cells, f"{seconds:.0f} s"])
+    rivals = read_results(runs / "improving_rivals").runs[0]
+    for key, rival in evaluation(rivals, "own")["baselines"].items():
+        scores = [score(evaluation(rivals, name)["baselines"][key]) for name in DATA]
+        rows.append([f"*{rival['label'].split(' (')[0]}*", "", scores[0], "", "", scores[1], "", ""])
+    header = [f"{title}: {column}" for title in DATA.values() for column in ("before", "after", "gain")]
+    return {"scores": markdown(["start", *header, "meta-training"], rows)}
