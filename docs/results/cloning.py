@@ -36,6 +36,8 @@ TERMS = {
 }
 SHOWN = 6
 """Weights whose way is drawn."""
+EVERY = 8
+"""Of the examples of a way every eighth is drawn, which keeps the file small."""
 
 
 def figures(runs: Path) -> dict[str, str]:
@@ -46,7 +48,7 @@ def figures(runs: Path) -> dict[str, str]:
     algorithm = vsml.load(lstm.path)
     return {
         "cloning_targets.svg": _targets(algorithm),
-        "cloning_weights.svg": _weights(algorithm, lstm),
+        "cloning_weights.svg": _weights(algorithm),
         "cloning.svg": _curves(first),
     }
 
@@ -97,7 +99,7 @@ def _curves(runs: dict[str, Run]) -> str:
 
 def _targets(algorithm: LearnedAlgorithm) -> str:
     learner: Any = algorithm.learner
-    cloning: Any = replace(algorithm.experiment.objective, units=300)
+    cloning: Any = replace(algorithm.experiment.objective, units=150)
     keys = jax.random.split(jax.random.key(1), 2)
 
     @jax.jit
@@ -114,14 +116,14 @@ def _targets(algorithm: LearnedAlgorithm) -> str:
         axes.plot(ends, ends, color=GREY, linewidth=0.8)
         axes.plot(right, own[0] if own.ndim == 2 else own, ".", color=COLOURS[0], markersize=3, alpha=0.6)
         axes.set(title=title, xlabel="target")
-        axes.locator_params(nbins=4)
+        axes.locator_params(nbins=3)
         axes.ticklabel_format(scilimits=(-2, 2))
         tidy(axes)
     figure.axes[0].set_ylabel("sub-RNN")
     return as_svg(figure)
 
 
-def _weights(algorithm: LearnedAlgorithm, run: Run) -> str:
+def _weights(algorithm: LearnedAlgorithm) -> str:
     evaluators = {evaluator.name: evaluator for evaluator in algorithm.experiment.evaluators}
     tasks: Any = evaluators["own_shallow"].tasks  # pyright: ignore[reportAttributeAccessIssue]
     clone: Any = algorithm.learner
@@ -145,8 +147,10 @@ def _weights(algorithm: LearnedAlgorithm, run: Run) -> str:
     figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
     axes = figure.subplots()
     for colour, unit in zip(COLOURS, chosen, strict=False):
-        axes.plot(right[:, unit], color=GREY, linewidth=2.4, alpha=0.5, label="backprop" if unit == chosen[0] else None)
-        axes.plot(lived[:, unit], color=colour, linewidth=1, label="clone" if unit == chosen[0] else None)
+        first = unit == chosen[0]
+        x = np.arange(0, len(right), EVERY)
+        axes.plot(x, right[x, unit], color=GREY, linewidth=2.4, alpha=0.5, label="backprop" if first else None)
+        axes.plot(x, lived[x, unit], color=colour, linewidth=1, label="clone" if first else None)
     axes.set(xlabel="examples seen", ylabel="weight", xlim=(0, None))
     axes.legend(frameon=False)
     return as_svg(tidy(axes).figure)  # pyright: ignore[reportArgumentType]
