@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,15 +42,13 @@ EVERY = 8
 
 
 def figures(runs: Path) -> dict[str, str]:
-    """Outputs of sub-RNNs against targets, the ways of some weights, and learning curves; the LSTM's of seed 0."""
-    found = read_results(runs / "cloning")
-    first = {label: group[0] for label, group in found.rows.items()}
-    lstm = next(iter(first.values()))
-    algorithm = vsml.load(lstm.path)
+    """Outputs of sub-RNNs against targets and the ways of some weights, of the first LSTM; learning curves of all."""
+    rows = read_results(runs / "cloning").rows
+    algorithm = vsml.load(next(iter(rows.values()))[0].path)
     return {
         "cloning_targets.svg": _targets(algorithm),
         "cloning_weights.svg": _weights(algorithm),
-        "cloning.svg": _curves(first),
+        "cloning.svg": _curves(rows),
     }
 
 
@@ -69,7 +68,7 @@ def tables(runs: Path) -> dict[str, str]:
                 [_mean(run, panel, score) for run in group]
                 for score in ("agreement", "weight_correlation", "change_correlation")
             ]
-            gaps = np.subtract(clone, teacher)
+            gaps = [own - right for own, right in zip(clone, teacher, strict=True)]
             besides.append([label, title, *map(over_seeds, (clone, teacher, gaps, *likeness))])
     return {
         "fit": markdown(["clone", "states", *TERMS.values(), "meta-training"], fits),
@@ -89,17 +88,23 @@ def _exact(values: list[float]) -> str:
     return f"{np.mean(values):.5f} ({np.min(values):.5f})".replace("0.", ".")
 
 
-def _curves(runs: dict[str, Run]) -> str:
+def _curves(rows: Mapping[str, Sequence[Run]]) -> str:
+    """Means over lifetimes and seeds: too few lifetimes for bands."""
+
+    def mean(group: Sequence[Run], panel: str, curve: str) -> np.ndarray:
+        return np.mean([run.curves(panel)[curve].mean(axis=0) for run in group], axis=0, keepdims=True)
+
     panels: dict[str, dict[str, np.ndarray]] = {}
     for panel, title in PANELS.items():
-        lines = {f"clone, {label}": run.curves(panel)["correct"] for label, run in runs.items()}
-        panels[title] = {**lines, "backprop": next(iter(runs.values())).curves(panel)["backprop_correct"]}
+        lines = {f"clone, {label}": mean(group, panel, "correct") for label, group in rows.items()}
+        panels[title] = {**lines, "backprop": mean(next(iter(rows.values())), panel, "backprop_correct")}
     return learning_curves(panels, [0.1] * len(panels), grey=("backprop",))
 
 
 def _targets(algorithm: LearnedAlgorithm) -> str:
     learner: Any = algorithm.learner
-    cloning: Any = replace(algorithm.experiment.objective, units=150)
+    objective: Any = algorithm.experiment.objective
+    cloning = replace(objective, units=150)
     keys = jax.random.split(jax.random.key(1), 2)
 
     @jax.jit

@@ -64,7 +64,8 @@ def tables(runs: Path) -> dict[str, str]:
         cells = []
         for name in DATA:
             pair = means(before, name), means(after, name)
-            cells += [over_seeds(pair[0]), over_seeds(pair[1]), over_seeds(np.subtract(pair[1], pair[0]))]
+            gains = [late - early for early, late in zip(*pair, strict=True)]
+            cells += [over_seeds(pair[0]), over_seeds(pair[1]), over_seeds(gains)]
         seconds = np.median([(run.summary or {})["seconds"] for run in after])
         rows.append([start, *cells, f"{seconds:.0f} s"])
     rivals = read_results(runs / "improving_rivals").runs[0]

@@ -169,8 +169,8 @@ def test_some_of_it_is_learned_in_seconds():
     _, metrics = jax.jit(lambda carry: jax.lax.scan(step, carry, jax.random.split(key, 300)))(
         (params, optimizer.init(params))
     )
+    assert metrics["loss"][-20:].mean() < 0.7 * metrics["loss"][0]
     for term in ("weight", "bias"):
-        assert metrics[f"r2_{term}"][:20].mean() < 0
         assert metrics[f"r2_{term}"][-20:].mean() > 0.7
 
 
