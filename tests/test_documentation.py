@@ -44,6 +44,7 @@ NOT_RUN = {
     "make test": "this is it",
     "make test-slow": "this is it",
     "make lint": "the check beside the tests",
+    "make results": "takes hours; tests/test_results.py makes every page on the smallest scale",
     "make bench": "takes a quarter of an hour; tests/test_benchmarks.py runs its cases",
     "source .venv/bin/activate": "of Python's venv",
     'eval "$(vsml completion': "of a shell; tests/cli/test_completion.py",
@@ -58,7 +59,7 @@ NOT_RUN = {
 }
 """A part of a command, and why it is not run here."""
 PLACEHOLDER = re.compile(
-    r"\.\.\.|\b(RUN_DIR|DIR|FILE|RECIPE|OTHER|VERB|N|I)\b|^vsml (train|eval|sweep|report|compare|export|matrix)$"
+    r"\.\.\.|\b(RUN_DIR|RUN|DIR|FILE|RECIPE|OTHER|VERB|N|I)\b|^vsml (train|eval|introspect|sweep|report|compare|export|matrix)$"
 )
 """In a sentence: the form of a command, or its name alone."""
 SHOWN = {

@@ -28,9 +28,16 @@ def _rivals(runs: Path) -> Run:
     return read_results(runs / "from_scratch_rivals").runs[0]
 
 
+def _finished(runs: Path) -> dict[str, list[Run]]:
+    """The runs of each learner that are there."""
+    rows = read_results(runs / "from_scratch").rows
+    finished = {label: [run for run in group if run.status == "finished"] for label, group in rows.items()}
+    return {label: group for label, group in finished.items() if group}
+
+
 def figures(runs: Path) -> dict[str, str]:
     """Learning curves of seed 0 of each learner, and of the rivals in grey."""
-    rows, rivals = read_results(runs / "from_scratch").rows, _rivals(runs)
+    rows, rivals = _finished(runs), _rivals(runs)
     references = {"best_sgd": "best SGD", "nearest_neighbour": "1-nearest neighbour"}
     panels = {}
     for name, title in PANELS.items():
@@ -44,7 +51,7 @@ def figures(runs: Path) -> dict[str, str]:
 def tables(runs: Path) -> dict[str, str]:
     """Cumulative accuracy: of learners the mean over seeds with its interval, of rivals that over lifetimes."""
     rivals, rows = _rivals(runs), []
-    for label, group in read_results(runs / "from_scratch").rows.items():
+    for label, group in _finished(runs).items():
         found = [[evaluation(run, name)["cumulative_accuracy"]["mean"] for run in group] for name in PANELS]
         seconds = np.median([(run.summary or {})["seconds"] for run in group])
         rows.append([label, *map(over_seeds, found), f"{seconds:.0f} s"])

@@ -46,14 +46,14 @@ def _runs(runs: Path, learner: str) -> list[Run]:
 
 
 def _scores(group: Sequence[Run], variant: str) -> list[float]:
-    """Cumulative accuracy over the first 500 examples, by seed; nothing where the learner cannot be tested so."""
+    """Cumulative accuracy by seed; nothing where the learner cannot be tested so."""
     found = [run.curves(variant) for run in group]
-    return [float(np.nanmean(curves["correct"][:, :500])) for curves in found if curves]
+    return [float(np.nanmean(curves["correct"])) for curves in found if curves]
 
 
 def _neighbour(run: Run, variant: str) -> float:
-    """Cumulative accuracy of the 1-nearest neighbour over the first 500 examples."""
-    return float(np.nanmean(run.curves(variant)["nearest_neighbour_correct"][:, :500]))
+    """Cumulative accuracy of the 1-nearest neighbour."""
+    return float(np.nanmean(run.curves(variant)["nearest_neighbour_correct"]))
 
 
 def _windows(group: Sequence[Run]) -> dict[str, float]:
@@ -81,7 +81,7 @@ def figures(runs: Path) -> dict[str, str]:
         reference = float(np.mean(_scores(group, "reference")))
         axes.axvline(reference, color=colour, linewidth=0.8, linestyle="--")
     axes.axvline(0.1, color=GREY, linewidth=0.6)
-    axes.set(xlim=(0, 1), xlabel="cumulative accuracy over 500 examples", ylim=(len(names) - 0.4, -0.6))
+    axes.set(xlim=(0, 1), xlabel="cumulative accuracy", ylim=(len(names) - 0.4, -0.6))
     axes.set_yticks(range(len(names)), list(VARIANTS.values()))
     figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize="small")
     return {"invariances.svg": as_svg(figure)}
