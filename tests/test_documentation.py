@@ -59,7 +59,8 @@ NOT_RUN = {
 }
 """A part of a command, and why it is not run here."""
 PLACEHOLDER = re.compile(
-    r"\.\.\.|\b(RUN_DIR|RUN|DIR|FILE|RECIPE|OTHER|VERB|N|I)\b|^vsml (train|eval|introspect|sweep|report|compare|export|matrix)$"
+    r"\.\.\.|\b(RUN_DIR|RUN|DIR|FILE|RECIPE|OTHER|VERB|N|I)\b"
+    r"|^vsml (train|eval|introspect|sweep|report|compare|export|matrix)$"
 )
 """In a sentence: the form of a command, or its name alone."""
 SHOWN = {
