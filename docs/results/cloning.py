@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from drawing import WIDTH, evaluation, learning_curves, markdown, over_seeds, tidy
+from drawing import WIDTH, as_list, evaluation, learning_curves, markdown, over_seeds, tidy
 from matplotlib.figure import Figure
 
 import vsml
@@ -20,8 +20,10 @@ from vsml.learners.unroll import unroll
 from vsml.objectives.cloning import Terms
 from vsml.runs.results import Run, read_results
 
-COMMANDS = ("vsml sweep sweeps/cloning.gin --sweep_dir RUNS/cloning --jobs 2",)
-SMALLEST = ("TEST_LENGTH=20", "evaluators.BesideBackprop.lifetimes=2", "evaluators.CloneFit.lifetimes=2")
+SEEDS = (0, 1, 2)
+SMALLEST = {
+    "sweep": ('axes.cell={"LSTM":[]}', "STEPS=2", "LENGTH=5", "TEST_LENGTH=20", "objectives.Cloning.units=16"),
+}
 
 PANELS = {
     "own_shallow": "MNIST, one layer",
@@ -39,6 +41,11 @@ SHOWN = 6
 """Weights whose way is drawn."""
 EVERY = 8
 """Of the examples of a way every eighth is drawn, which keeps the file small."""
+
+
+def commands(seeds: Sequence[int]) -> tuple[str, ...]:
+    """What makes the runs of this page."""
+    return (f"vsml sweep sweeps/cloning.gin axes.SEED={as_list(seeds)} --sweep_dir RUNS/cloning --jobs 2",)
 
 
 def figures(runs: Path) -> dict[str, str]:

@@ -16,6 +16,11 @@ from vsml.runs.results import Run
 
 WIDTH = 8.0
 """Inches of a figure."""
+FEW_RIVALS = (
+    *("TEST_LENGTH=20", "evaluators.OnlineAccuracy.lifetimes=2", "evaluators.Baselines.hidden=[0]"),
+    *("evaluators.Baselines.rls_features=[4]", "evaluators.Baselines.ridges=[1]"),
+)
+"""Settings of an evaluation beside rivals that takes seconds, for the tests."""
 
 
 def evaluation(run: Run, name: str) -> dict[str, Any]:
@@ -39,6 +44,11 @@ def plus_minus(mean: float, interval: float | None) -> str:
 def short(value: float, digits: int = 3) -> str:
     """`.822`, `-.04`, `1.00`."""
     return f"{value:.{digits}f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.{digits}f}"
+
+
+def as_list(seeds: Sequence[int]) -> str:
+    """`[0,1,2]`, as a word of a command line."""
+    return f"[{','.join(map(str, seeds))}]"
 
 
 def over_seeds(values: Sequence[float]) -> str:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from drawing import evaluation, learning_curves, markdown, over_seeds, score
+from drawing import FEW_RIVALS, as_list, evaluation, learning_curves, markdown, over_seeds, score
 
 from vsml.runs.results import Run, read_results
 
-COMMANDS = (
-    "vsml sweep sweeps/from_scratch.gin --sweep_dir RUNS/from_scratch --jobs 2",
-    "vsml eval RUNS/from_scratch/learner=VSML,seed=0 evaluators.OnlineAccuracy.baselines=@evaluators.Baselines() "
-    "--out RUNS/from_scratch_rivals",
-)
-SMALLEST = ("TEST_LENGTH=20", "evaluators.OnlineAccuracy.lifetimes=2")
+SEEDS = (0, 1, 2)
+SMALLEST = {
+    "sweep": ("STEPS=2", "LENGTH=5", "TEST_LENGTH=20", "evaluators.OnlineAccuracy.lifetimes=2"),
+    "eval": FEW_RIVALS,
+}
 
 PANELS = {
     "mnist_plain": "MNIST",
@@ -22,6 +22,15 @@ PANELS = {
     "unseen_plain": "KMNIST, never seen",
     "unseen_projected": "KMNIST, never seen, projected",
 }
+
+
+def commands(seeds: Sequence[int]) -> tuple[str, ...]:
+    """What makes the runs of this page."""
+    return (
+        f"vsml sweep sweeps/from_scratch.gin axes.SEED={as_list(seeds)} --sweep_dir RUNS/from_scratch --jobs 2",
+        "vsml eval RUNS/from_scratch/learner=VSML,seed=0 evaluators.OnlineAccuracy.baselines=@evaluators.Baselines() "
+        "--out RUNS/from_scratch_rivals",
+    )
 
 
 def _rivals(runs: Path) -> Run:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from drawing import evaluation, heat_maps, markdown, score
+from drawing import FEW_RIVALS, as_list, evaluation, heat_maps, markdown, score
 
 from vsml.runs.results import Run, read_results
 
-COMMANDS = (
-    "vsml sweep sweeps/heat_map.gin axes.SEED=[0] --sweep_dir RUNS/heat_map --jobs 2",
-    "vsml eval RUNS/heat_map/trained=all,learner=VSML,seed=0 --out RUNS/heat_map_rivals "
-    "evaluators.OnlineAccuracy.baselines=@evaluators.Baselines()",
-)
-SMALLEST = ("STEPS=2", "LENGTH=5", "TEST_LENGTH=20", "evaluators.OnlineAccuracy.lifetimes=2")
+SEEDS = (0,)
+SMALLEST = {
+    "sweep": ("STEPS=2", "LENGTH=5", "TEST_LENGTH=20", "evaluators.OnlineAccuracy.lifetimes=2"),
+    "eval": FEW_RIVALS,
+}
 
 COLUMNS = {
     "digits": "digits",
@@ -24,6 +24,15 @@ COLUMNS = {
     "random": "Random",
     "sum_sign": "Sum Sign",
 }
+
+
+def commands(seeds: Sequence[int]) -> tuple[str, ...]:
+    """What makes the runs of this page."""
+    return (
+        f"vsml sweep sweeps/heat_map.gin axes.SEED={as_list(seeds)} --sweep_dir RUNS/heat_map --jobs 2",
+        "vsml eval RUNS/heat_map/trained=all,learner=VSML,seed=0 --out RUNS/heat_map_rivals "
+        "evaluators.OnlineAccuracy.baselines=@evaluators.Baselines()",
+    )
 
 
 def _rivals(runs: Path) -> Run:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from drawing import evaluation, learning_curves, markdown, over_seeds, score
+from drawing import FEW_RIVALS, as_list, evaluation, learning_curves, markdown, over_seeds, score
 
 from vsml.runs.results import Run, read_results
 
@@ -15,15 +15,12 @@ BEFORE = "STEPS=1 LEARNING_RATE=0.0"
 CLONE = (
     "vsml train recipes/small/improve_clone.gin 'train.start_from=\"RUNS/cloning/cell=LSTM,seed={seed}\"' SEED={seed}"
 )
-COMMANDS = (
-    "vsml sweep sweeps/cloning.gin --sweep_dir RUNS/cloning --jobs 2",
-    *(f"{CLONE} {BEFORE} --run_dir RUNS/improve_clone/before_{{seed}}".format(seed=seed) for seed in SEEDS),
-    *(f"{CLONE} --run_dir RUNS/improve_clone/after_{{seed}}".format(seed=seed) for seed in SEEDS),
-    "vsml sweep sweeps/improve_backprop.gin --sweep_dir RUNS/improve_backprop --jobs 2",
-    "vsml eval RUNS/improve_clone/before_0 evaluators.OnlineAccuracy.baselines=@evaluators.Baselines() "
-    "--out RUNS/improving_rivals",
-)
-SMALLEST = ("TEST_LENGTH=20",)
+SMALLEST = {
+    "sweeps/cloning.gin": ('axes.cell={"LSTM":[]}', "STEPS=2", "LENGTH=5", "EVALUATORS=[]"),
+    "sweep": ("STEPS=2", "LENGTH=5", "TEST_LENGTH=20", "evaluators.OnlineAccuracy.lifetimes=2"),
+    "train": ("STEPS=2", "LENGTH=5", "TEST_LENGTH=20", "evaluators.OnlineAccuracy.lifetimes=2"),
+    "eval": FEW_RIVALS,
+}
 
 DATA = {"own": "MNIST", "unseen": "KMNIST, never seen"}
 STARTS = {
@@ -31,6 +28,22 @@ STARTS = {
     "backprop": "improve_backprop/network=shallow,meta_training={when},seed={seed}",
     "backprop, 32 hidden": "improve_backprop/network=32_hidden,meta_training={when},seed={seed}",
 }
+
+
+def commands(seeds: Sequence[int]) -> tuple[str, ...]:
+    """What makes the runs of this page."""
+    trained = {"before": f" {BEFORE}", "after": ""}
+    return (
+        f"vsml sweep sweeps/cloning.gin axes.SEED={as_list(seeds)} --sweep_dir RUNS/cloning --jobs 2",
+        *(
+            f"{CLONE.format(seed=seed)}{settings} --run_dir RUNS/improve_clone/{when}_{seed}"
+            for when, settings in trained.items()
+            for seed in seeds
+        ),
+        f"vsml sweep sweeps/improve_backprop.gin axes.SEED={as_list(seeds)} --sweep_dir RUNS/improve_backprop --jobs 2",
+        "vsml eval RUNS/improve_clone/before_0 evaluators.OnlineAccuracy.baselines=@evaluators.Baselines() "
+        "--out RUNS/improving_rivals",
+    )
 
 
 def _runs(runs: Path, start: str, when: str) -> list[Run]:

@@ -16,14 +16,7 @@ from vsml.runs.results import Run, read_results
 
 SEEDS = (0,)
 """More of them, such as (0, 1, 2), take 3 minutes of meta-training and 3 of evaluation each."""
-COMMANDS = tuple(
-    "vsml train recipes/quickstart.gin evaluators/introspection.gin "
-    "'EVALUATORS=[@evaluators.ShownAgain(), @evaluators.Dynamics(), @early/evaluators.Dynamics(), "
-    "@evaluators.Agreement()]' early/evaluators.Dynamics.name=digits_early early/evaluators.Dynamics.learned=20 "
-    f"train.evaluate_every=25 SEED={seed} --run_dir RUNS/introspection/seed_{seed}"
-    for seed in SEEDS
-)
-SMALLEST = (
+_SMALLEST = (
     *("STEPS=3", "LENGTH=4", "TEST_LENGTH=36", "train.evaluate_every=1"),
     *(
         "evaluators.ShownAgain.points=[0,2,3,4]",
@@ -33,6 +26,7 @@ SMALLEST = (
     *("evaluators.Dynamics.learned=30", "evaluators.Dynamics.lifetimes=2", "evaluators.Agreement.lifetimes=2"),
     *("evaluators.Baselines.hidden=[0]", "evaluators.Baselines.rls_features=[4]", "evaluators.Baselines.ridges=[1]"),
 )
+SMALLEST = {"train": _SMALLEST}
 
 SHOWN, LATE, EARLY, LIKENESS = "digits_shown_again", "digits_dynamics", "digits_early", "digits_agreement"
 LEARNED = "learned algorithm"
@@ -45,6 +39,17 @@ RIVALS = {
 }
 ASKED = {"same_input": "the same input", "same_class": "another of its class", "other_class": "one of another class"}
 COLOUR = dict(zip((LEARNED, *RIVALS.values()), COLOURS, strict=False))
+
+
+def commands(seeds: Sequence[int]) -> tuple[str, ...]:
+    """What makes the runs of this page."""
+    return tuple(
+        "vsml train recipes/quickstart.gin evaluators/introspection.gin "
+        "'EVALUATORS=[@evaluators.ShownAgain(), @evaluators.Dynamics(), @early/evaluators.Dynamics(), "
+        "@evaluators.Agreement()]' early/evaluators.Dynamics.name=digits_early early/evaluators.Dynamics.learned=20 "
+        f"train.evaluate_every=25 SEED={seed} --run_dir RUNS/introspection/seed_{seed}"
+        for seed in seeds
+    )
 
 
 def _runs(runs: Path) -> list[Run]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from drawing import WIDTH, markdown, over_seeds, short, tidy
+from drawing import WIDTH, as_list, markdown, over_seeds, short, tidy
 from matplotlib.figure import Figure
 
 from vsml.analysis.plots import COLOURS, GREY, as_svg
@@ -15,16 +15,13 @@ from vsml.runs.results import Run, read_results
 
 SEEDS = (0, 1, 2)
 LEARNERS = {"VSML": "invariances", "Meta_RNN": "invariances_one_shape"}
-COMMANDS = (
-    "vsml sweep sweeps/from_scratch.gin --sweep_dir RUNS/from_scratch --jobs 2",
-    *(
-        f"vsml eval RUNS/from_scratch/learner={learner},seed={seed} evaluators/{evaluators}.gin "
-        f"--out RUNS/invariances/{learner}_{seed}"
-        for learner, evaluators in LEARNERS.items()
-        for seed in SEEDS
+SMALLEST = {
+    "sweep": ("STEPS=2", "LENGTH=5", "TEST_LENGTH=20", "evaluators.OnlineAccuracy.lifetimes=2"),
+    "eval": (
+        *("tasks.HeldOut.length=10", "longer/tasks.HeldOut.length=16", "projected/tasks.HeldOut.length=10"),
+        "evaluators.OnlineAccuracy.lifetimes=2",
     ),
-)
-SMALLEST = ("tasks.HeldOut.length=10", "longer/tasks.HeldOut.length=12", "evaluators.OnlineAccuracy.lifetimes=2")
+}
 
 VARIANTS = {
     "reference": "reference: MNIST, 14x14",
@@ -39,6 +36,19 @@ VARIANTS = {
     "projected": "randomly projected",
     "longer": "2,000 examples",
 }
+
+
+def commands(seeds: Sequence[int]) -> tuple[str, ...]:
+    """What makes the runs of this page."""
+    return (
+        f"vsml sweep sweeps/from_scratch.gin axes.SEED={as_list(seeds)} --sweep_dir RUNS/from_scratch --jobs 2",
+        *(
+            f"vsml eval RUNS/from_scratch/learner={learner},seed={seed} evaluators/{evaluators}.gin "
+            f"--out RUNS/invariances/{learner}_{seed}"
+            for learner, evaluators in LEARNERS.items()
+            for seed in seeds
+        ),
+    )
 
 
 def _runs(runs: Path, learner: str) -> list[Run]:

@@ -4,10 +4,11 @@
 
 The module PAGE.py beside a page PAGE.md has
 
-    COMMANDS                what to run first, in this order; RUNS in them is the directory of all results
+    SEEDS                   of the runs
+    commands(seeds)         what to run first, in this order; RUNS in them is the directory of all results
     figures(runs)           the SVG files of the page: name -> text
     tables(runs)            its tables in Markdown: name -> text, put between <!-- table: name --> and <!-- end -->
-    SMALLEST                settings that make every command take seconds, for the tests
+    SMALLEST                settings that make a command take seconds, for the tests: by its verb or its sweep
 
 A command that is finished is noted in RUNS/PAGE.json with the seconds that it took, and is not run again while that
 file is there. One that was stopped is run again: trainings go on where they were, sweeps skip what is done. The page
@@ -24,7 +25,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +55,14 @@ def load(page: str) -> Any:
     return module
 
 
-def run(page: str, commands: Sequence[str], runs: Path, overrides: Sequence[str] = ()) -> float:
+def run(page: str, commands: Sequence[str], runs: Path, overrides: Mapping[str, Sequence[str]] | None = None) -> float:
     """Runs the commands of a page that are not finished.
 
     Args:
       page: its name.
       commands: such as "vsml train recipes/quickstart.gin --run_dir RUNS/quickstart".
       runs: what RUNS stands for.
-      overrides: settings that follow each `train`, `sweep` and `eval`.
+      overrides: settings that follow a command: by its verb, or by what follows the verb, such as a sweep.
 
     Returns:
       Seconds that all commands took, those of earlier calls included.
@@ -77,7 +78,7 @@ def run(page: str, commands: Sequence[str], runs: Path, overrides: Sequence[str]
             continue
         program, *words = shlex.split(command.replace("RUNS", str(runs)))
         start = [sys.executable, "-m", "vsml"] if program == "vsml" else [sys.executable, program]
-        extra = overrides if program == "vsml" and words[0] in ("train", "sweep", "eval", "introspect") else ()
+        extra = (overrides or {}).get(words[1], (overrides or {}).get(words[0], ())) if program == "vsml" else ()
         print(f"{page}: {command}", flush=True)
         started, code = time.monotonic(), None
         try:
@@ -114,7 +115,7 @@ def took(seconds: float) -> str:
 def make(page: str, runs: Path, draw_only: bool = False) -> None:
     """Runs what a page needs, and writes its figures and tables. Raises `UserError`."""
     module = load(page)
-    seconds = None if draw_only else run(page, module.COMMANDS, runs)
+    seconds = None if draw_only else run(page, module.commands(module.SEEDS), runs)
     path = HERE / f"{page}.md"
     text = path.read_text(encoding="utf-8")
     for name, table in module.tables(runs).items():

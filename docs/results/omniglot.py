@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
-from drawing import WIDTH, evaluation, markdown, over_seeds, plus_minus, score, tidy
+from drawing import WIDTH, as_list, evaluation, markdown, over_seeds, plus_minus, score, tidy
 from matplotlib.figure import Figure
 
 from vsml.analysis.plots import COLOURS, GREY, as_svg
@@ -20,8 +20,8 @@ from vsml.tasks import FewShot
 from vsml.tasks.sources import Omniglot
 from vsml.tasks.transforms import Resize
 
-COMMANDS = ("vsml sweep sweeps/omniglot.gin --jobs 2 --sweep_dir RUNS/omniglot",)
-SMALLEST = ("STEPS=2", "axes.SEED=[0]", "evaluators.OnlineAccuracy.lifetimes=2")
+SEEDS = (0, 1, 2)
+SMALLEST = {"sweep": ("STEPS=2", "evaluators.OnlineAccuracy.lifetimes=2")}
 
 UNSEEN, SEEN = "unseen_alphabets", "alphabets_of_meta_training"
 SIZES = (28, 14, 7)
@@ -29,6 +29,11 @@ LIFETIMES = 1000
 ENTRIES = 10
 """Of the log, whose running mean is drawn."""
 ESTIMATORS = {"VSML": "backprop", "VSML, ES": "evolution strategies"}
+
+
+def commands(seeds: Sequence[int]) -> tuple[str, ...]:
+    """What makes the runs of this page."""
+    return (f"vsml sweep sweeps/omniglot.gin axes.SEED={as_list(seeds)} --sweep_dir RUNS/omniglot --jobs 2",)
 
 
 def figures(runs: Path) -> dict[str, str]:
