@@ -84,7 +84,7 @@ def run(page: str, commands: Sequence[str], runs: Path, overrides: Mapping[str, 
         try:
             code = subprocess.run([*start, *words, *extra], check=False).returncode
         finally:
-            noted["seconds"] += round(time.monotonic() - started, 1)
+            noted["seconds"] += round(time.monotonic() - started, 3)
             noted["finished"] = code == 0
             write_whole(notes, json.dumps(seconds, indent=1))
         if code:
