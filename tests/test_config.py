@@ -470,7 +470,7 @@ MISTAKES = {
         "",
         ("OBJECTIVE=@sources.ToySource",),
         "command line: train.objective takes Objective, not @sources.ToySource(); parts that fit: "
-        "objectives.Discounted, objectives.Improvement, objectives.Last, objectives.OnlineMean, "
+        "objectives.Cloning, objectives.Discounted, objectives.Improvement, objectives.Last, objectives.OnlineMean, "
         "objectives.ToyObjective",
     ),
     "name of a part": (

@@ -37,7 +37,9 @@ def test_a_small_learner_beats_gradient_descent_on_unseen_images(tmp_path):
     learned = outcome["cumulative_accuracy"]["mean"]
     # Seeds 0, 1 and 2 gave .855, .864 and .848, the oracles .760 and .779, guessing .333.
     assert learned > 0.82
-    assert learned > max(best["cumulative_accuracy"]["mean"] for best in outcome["baselines"].values())
+    assert learned > max(
+        outcome["baselines"][best]["cumulative_accuracy"]["mean"] for best in ("best_sgd", "best_adam")
+    )
 
 
 @pytest.mark.slow

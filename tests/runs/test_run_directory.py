@@ -23,6 +23,15 @@ from vsml.training.meta_step import init_state
 
 ARGUMENTS = ("STEPS=4", "train.log_every=2", "train.plot_every=2", "train.checkpoint_every=1")
 SCORE = {"mean", "std", "interval95"}
+DESCENT = {"hidden", "learning_rate", "at_grid_edge"}
+RIVALS = {
+    "best_sgd": DESCENT,
+    "best_adam": DESCENT,
+    "nearest_class_mean": set(),
+    "nearest_neighbour": set(),
+    "best_rls": {"features", "ridge", "at_grid_edge"},
+}
+"""By their keys in `summary.json`, with what is told of them."""
 
 
 @pytest.fixture(scope="module")
@@ -105,12 +114,12 @@ def test_the_summary_keeps_its_contract(run: Path):
         assert set(evaluation["scores"]) == {"cumulative_accuracy", "final_accuracy", "loss"}
         assert set(evaluation["curves"]) == {"correct", "loss"}
         assert (evaluation["examples"], evaluation["lifetimes"], evaluation["chance"]) == (10, 4, 0.1)
-        assert set(evaluation["baselines"]) == {"best_sgd", "best_adam"}
+        assert list(evaluation["baselines"]) == list(RIVALS)
         for score in ("cumulative_accuracy", "final_accuracy"):
             assert set(evaluation[score]) == SCORE
             assert all(set(rival[score]) == SCORE | {"paired"} for rival in evaluation["baselines"].values())
-        for baseline in evaluation["baselines"].values():
-            assert {"hidden", "learning_rate", "at_grid_edge"} <= set(baseline)
+        for name, facts in RIVALS.items():
+            assert facts <= set(evaluation["baselines"][name])
 
 
 def test_curves_belong_to_the_summary(run: Path):
