@@ -99,6 +99,7 @@ def test_the_best_of_all_contenders_is_chosen():
     assert best.label == f"best SGD ({hidden} hidden, lr {rate:g}, the grid's edge)"
 
 
+@pytest.mark.slow
 def test_default_grids_bracket_the_best_on_digits():
     # Known, over 300 examples; the standard error of 16 lifetimes is about .005.
     known = {
