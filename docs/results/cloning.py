@@ -9,11 +9,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from drawing import WIDTH, as_list, evaluation, learning_curves, markdown, over_seeds, tidy
+from drawing import WIDTH, as_list, evaluation, learning_curves, markdown, over_seeds
 from matplotlib.figure import Figure
 
 import vsml
-from vsml.analysis.plots import COLOURS, GREY, as_svg
+from vsml.analysis.plots import COLOURS, GREY, as_svg, tidy
 from vsml.evaluation.beside_backprop import Teacher
 from vsml.learned import LearnedAlgorithm
 from vsml.learners.unroll import unroll

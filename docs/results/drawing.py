@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vsml.analysis.plots import COLOURS, GREY, STYLES, as_svg, window
+from vsml.analysis.plots import COLOURS, GREY, STYLES, as_svg, tidy, window
+from vsml.analysis.statistics import estimate
 from vsml.errors import UserError
-from vsml.evaluation.statistics import band, smooth, statistics
-from vsml.runs.results import Run
+from vsml.evaluation.statistics import band, smooth
+from vsml.runs.results import Run, read_results
 
 WIDTH = 8.0
 """Inches of a figure."""
+TINY = ("STEPS=2", "LENGTH=5", "TEST_LENGTH=20", "evaluators.OnlineAccuracy.lifetimes=2")
+"""Settings of a meta-training that takes seconds, for the tests."""
 FEW_RIVALS = (
     *("TEST_LENGTH=20", "evaluators.OnlineAccuracy.lifetimes=2", "evaluators.Baselines.hidden=[0]"),
     *("evaluators.Baselines.rls_features=[4]", "evaluators.Baselines.ridges=[1]"),
 )
 """Settings of an evaluation beside rivals that takes seconds, for the tests."""
+
+
+def run_in(path: Path) -> Run:
+    """The run in a directory. Raises `UserError` where there is none."""
+    return read_results(path).runs[0]
 
 
 def evaluation(run: Run, name: str) -> dict[str, Any]:
@@ -53,8 +61,7 @@ def as_list(seeds: Sequence[int]) -> str:
 
 def over_seeds(values: Sequence[float]) -> str:
     """The mean over seeds with Student's 95 % interval."""
-    found = statistics(np.asarray(values, np.float64))
-    return plus_minus(found["mean"], found["interval95"] if len(values) > 1 else None)
+    return plus_minus(*estimate(values))
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -132,11 +139,3 @@ def heat_maps(
         axes.spines[:].set_visible(False)
     figure.axes[-1].set_xlabel(titles[1])
     return as_svg(figure)
-
-
-def tidy(axes: Axes) -> Axes:
-    """A light grid, and no frame at the top and the right."""
-    axes.grid(color=GREY, alpha=0.2)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    return axes

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from drawing import FEW_RIVALS, as_list, evaluation, learning_curves, markdown, over_seeds, score
+from drawing import FEW_RIVALS, TINY, as_list, evaluation, learning_curves, markdown, over_seeds, run_in, score
 
 from vsml.runs.results import Run, read_results
 
 SEEDS = (0, 1, 2)
 SMALLEST = {
-    "sweep": ("STEPS=2", "LENGTH=5", "TEST_LENGTH=20", "evaluators.OnlineAccuracy.lifetimes=2"),
+    "sweep": TINY,
     "eval": FEW_RIVALS,
 }
 
@@ -34,7 +34,7 @@ def commands(seeds: Sequence[int]) -> tuple[str, ...]:
 
 
 def _rivals(runs: Path) -> Run:
-    return read_results(runs / "from_scratch_rivals").runs[0]
+    return run_in(runs / "from_scratch_rivals")
 
 
 def _finished(runs: Path) -> dict[str, list[Run]]:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from drawing import FEW_RIVALS, as_list, evaluation, heat_maps, markdown, score
+from drawing import FEW_RIVALS, TINY, as_list, evaluation, heat_maps, markdown, run_in, score
 
 from vsml.runs.results import Run, read_results
 
 SEEDS = (0,)
 SMALLEST = {
-    "sweep": ("STEPS=2", "LENGTH=5", "TEST_LENGTH=20", "evaluators.OnlineAccuracy.lifetimes=2"),
+    "sweep": TINY,
     "eval": FEW_RIVALS,
 }
 
@@ -36,7 +36,7 @@ def commands(seeds: Sequence[int]) -> tuple[str, ...]:
 
 
 def _rivals(runs: Path) -> Run:
-    return read_results(runs / "heat_map_rivals").runs[0]
+    return run_in(runs / "heat_map_rivals")
 
 
 def figures(runs: Path) -> dict[str, str]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from drawing import FEW_RIVALS, as_list, evaluation, learning_curves, markdown, over_seeds, score
+from drawing import FEW_RIVALS, TINY, as_list, evaluation, learning_curves, markdown, over_seeds, run_in, score
 
-from vsml.runs.results import Run, read_results
+from vsml.runs.results import Run
 
 SEEDS = (0, 1, 2)
 BEFORE = "STEPS=1 LEARNING_RATE=0.0"
@@ -17,8 +17,8 @@ CLONE = (
 )
 SMALLEST = {
     "sweeps/cloning.gin": ('axes.cell={"LSTM":[]}', "STEPS=2", "LENGTH=5", "EVALUATORS=[]"),
-    "sweep": ("STEPS=2", "LENGTH=5", "TEST_LENGTH=20", "evaluators.OnlineAccuracy.lifetimes=2"),
-    "train": ("STEPS=2", "LENGTH=5", "TEST_LENGTH=20", "evaluators.OnlineAccuracy.lifetimes=2"),
+    "sweep": TINY,
+    "train": TINY,
     "eval": FEW_RIVALS,
 }
 
@@ -48,13 +48,13 @@ def commands(seeds: Sequence[int]) -> tuple[str, ...]:
 
 def _runs(runs: Path, start: str, when: str) -> list[Run]:
     paths = [runs / STARTS[start].format(when=when, seed=seed) for seed in SEEDS]
-    return [read_results(path).runs[0] for path in paths]
+    return [run_in(path) for path in paths]
 
 
 def figures(runs: Path) -> dict[str, str]:
     """Learning curves of seed 0, before and after meta-training."""
     panels: dict[str, dict[str, np.ndarray]] = {}
-    rivals = read_results(runs / "improving_rivals").runs[0]
+    rivals = run_in(runs / "improving_rivals")
     for name, title in DATA.items():
         lines = {
             f"{start}, {when}": _runs(runs, start, when)[0].curves(name)["correct"]
@@ -81,7 +81,7 @@ def tables(runs: Path) -> dict[str, str]:
             cells += [over_seeds(pair[0]), over_seeds(pair[1]), over_seeds(gains)]
         seconds = np.median([(run.summary or {})["seconds"] for run in after])
         rows.append([start, *cells, f"{seconds:.0f} s"])
-    rivals = read_results(runs / "improving_rivals").runs[0]
+    rivals = run_in(runs / "improving_rivals")
     for key, rival in evaluation(rivals, "own")["baselines"].items():
         scores = [score(evaluation(rivals, name)["baselines"][key]) for name in DATA]
         rows.append([f"*{rival['label'].split(' (')[0]}*", "", scores[0], "", "", scores[1], "", ""])

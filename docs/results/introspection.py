@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from drawing import WIDTH, evaluation, markdown, over_seeds, plus_minus, short, tidy
+from drawing import WIDTH, evaluation, markdown, over_seeds, plus_minus, run_in, short
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vsml.analysis.plots import COLOURS, GREY, STYLES, as_svg
+from vsml.analysis.plots import COLOURS, GREY, STYLES, as_svg, tidy
 from vsml.evaluation.statistics import band, smooth, statistics
-from vsml.runs.results import Run, read_results
+from vsml.runs.results import Run
 
 SEEDS = (0,)
 """More of them, such as (0, 1, 2), take 3 minutes of meta-training and 3 of evaluation each."""
@@ -53,7 +53,7 @@ def commands(seeds: Sequence[int]) -> tuple[str, ...]:
 
 
 def _runs(runs: Path) -> list[Run]:
-    return [read_results(runs / "introspection" / f"seed_{seed}").runs[0] for seed in SEEDS]
+    return [run_in(runs / "introspection" / f"seed_{seed}") for seed in SEEDS]
 
 
 def _points(run: Run) -> list[int]:

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from drawing import WIDTH, as_list, markdown, over_seeds, short, tidy
+from drawing import TINY, WIDTH, as_list, markdown, over_seeds, run_in, short
 from matplotlib.figure import Figure
 
-from vsml.analysis.plots import COLOURS, GREY, as_svg
-from vsml.runs.results import Run, read_results
+from vsml.analysis.plots import COLOURS, GREY, as_svg, tidy
+from vsml.runs.results import Run
 
 SEEDS = (0, 1, 2)
 LEARNERS = {"VSML": "invariances", "Meta_RNN": "invariances_one_shape"}
 SMALLEST = {
-    "sweep": ("STEPS=2", "LENGTH=5", "TEST_LENGTH=20", "evaluators.OnlineAccuracy.lifetimes=2"),
+    "sweep": TINY,
     "eval": (
         *("tasks.HeldOut.length=10", "longer/tasks.HeldOut.length=16", "projected/tasks.HeldOut.length=10"),
         "evaluators.OnlineAccuracy.lifetimes=2",
@@ -52,7 +52,7 @@ def commands(seeds: Sequence[int]) -> tuple[str, ...]:
 
 
 def _runs(runs: Path, learner: str) -> list[Run]:
-    return [read_results(runs / "invariances" / f"{learner}_{seed}").runs[0] for seed in SEEDS]
+    return [run_in(runs / "invariances" / f"{learner}_{seed}") for seed in SEEDS]
 
 
 def _scores(group: Sequence[Run], variant: str) -> list[float]:

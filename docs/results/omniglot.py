@@ -8,10 +8,10 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from drawing import WIDTH, as_list, evaluation, markdown, over_seeds, plus_minus, score, tidy
+from drawing import WIDTH, as_list, evaluation, markdown, over_seeds, plus_minus, score
 from matplotlib.figure import Figure
 
-from vsml.analysis.plots import COLOURS, GREY, as_svg
+from vsml.analysis.plots import COLOURS, GREY, as_svg, tidy
 from vsml.evaluation import OnlineAccuracy
 from vsml.evaluation.statistics import smooth, statistics
 from vsml.learners import NearestNeighbour

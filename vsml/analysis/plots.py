@@ -163,7 +163,7 @@ def bars(
         if chance is not None:
             axes.axvline(chance, color=GREY, linewidth=0.8)
         axes.set_ylim(len(bars) - 0.4, -0.6)  # the first on top
-        _tidy(axes)
+        tidy(axes)
     return as_svg(figure)
 
 
@@ -216,7 +216,7 @@ def scale(
 def _figure(rows: int) -> tuple[Figure, Axes]:
     """A figure that is legible on a phone, with room for `rows` names below."""
     figure = Figure(figsize=(WIDTH, 3.4 + 0.1 * rows), layout="constrained")
-    return figure, _tidy(figure.add_subplot())
+    return figure, tidy(figure.add_subplot())
 
 
 def _name_below(figure: Figure) -> None:
@@ -255,7 +255,8 @@ def _limits(heights: Sequence[np.ndarray]) -> tuple[float, float] | None:
     return float(finite.min()) - margin, float(finite.max()) + margin
 
 
-def _tidy(axes: Axes) -> Axes:
+def tidy(axes: Axes) -> Axes:
+    """A light grid behind what is drawn, and no frame at the top and the right."""
     axes.grid(color=GREY, alpha=0.2)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

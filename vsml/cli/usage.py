@@ -59,8 +59,13 @@ OVERRIDES = (
 CHECKPOINT = Flag(
     "checkpoint", "newest, best, or a number of meta-steps", "WHICH", "newest", choices=("newest", "best")
 )
-
 ON = Flag("on", "other tasks, such as tasks/wine.gin: evaluators follow them", "FILE", kind="tasks")
+
+
+def _out(default: str) -> Flag:
+    """Where an evaluation goes."""
+    return Flag("out", f"where the results go (default: {default})", "DIR", kind="directory")
+
 
 VERBS = (
     Verb(
@@ -100,12 +105,7 @@ VERBS = (
         (
             ON,
             CHECKPOINT,
-            Flag(
-                "out",
-                "where the results go (default: RUN_DIR, a folder in RUN_DIR/evaluations, or FILE.evaluations)",
-                "DIR",
-                kind="directory",
-            ),
+            _out("RUN_DIR, a folder in RUN_DIR/evaluations, or FILE.evaluations"),
             *OVERRIDES,
         ),
         (
@@ -125,12 +125,7 @@ VERBS = (
         (
             ON,
             CHECKPOINT,
-            Flag(
-                "out",
-                "where the outcome goes; without it RUN_DIR/introspection, a folder in it, or FILE.introspection",
-                "DIR",
-                kind="directory",
-            ),
+            _out("RUN_DIR/introspection, a folder in it, or FILE.introspection"),
             *OVERRIDES,
         ),
         (

@@ -26,7 +26,7 @@ import numpy as np
 
 from vsml.errors import UserError
 from vsml.evaluation.base import Evaluation, Evaluator, Measure, named_after_data
-from vsml.evaluation.rollouts import Outcomes, check_sizes, mean_over_steps, measures_of, outcomes_of, run_lifetimes
+from vsml.evaluation.rollouts import Outcomes, check_learned, check_sizes, mean_over_steps, outcomes_of, run_lifetimes
 from vsml.evaluation.telling import evaluating
 from vsml.fields import MAY_CHANGE
 from vsml.learners.base import Learner
@@ -171,7 +171,8 @@ class Held:
         learner = self.learner
         start = learner.initial_state(params, key, spec)
         which = learned_leaves(learner, start)
-        first, rest = (jax.tree.map(lambda leaf, part=part: leaf[part], task.steps) for part in self._parts())
+        first = jax.tree.map(lambda leaf: leaf[: self.learned], task.steps)
+        rest = jax.tree.map(lambda leaf: leaf[self.learned :], task.steps)
         begun = unroll(learner, params, start, task, steps=first)
 
         def live_on(trial: Trial) -> Outcomes:
@@ -194,9 +195,6 @@ class Held:
             return outcomes_of(task, *whole)
 
         return jax.lax.map(live_on, all_trials)
-
-    def _parts(self) -> tuple[slice, slice]:
-        return slice(None, self.learned), slice(self.learned, None)
 
 
 def _along_entries(mask: Array, leaf: Array) -> Array:
@@ -239,13 +237,7 @@ class Dynamics(Evaluator):
 
     def check(self) -> None:
         """Raises `UserError` where the data is missing, tasks know no accuracy, or nothing is left to predict."""
-        if self.tasks.spec.length <= self.learned:
-            raise UserError(
-                f"evaluators.Dynamics.learned is {self.learned}, but lifetimes of {self.name} have "
-                f"{self.tasks.spec.length} steps: lower it, or make lifetimes longer"
-            )
-        if "accuracy" not in measures_of(self.tasks):
-            raise UserError(f"evaluators.Dynamics: the tasks of {self.name} are no classification: leave it out")
+        check_learned("evaluators.Dynamics", self.name, self.tasks, self.learned)
 
     def run(self, learner: Learner, params: Params) -> Evaluation:
         """Evaluates a learner.

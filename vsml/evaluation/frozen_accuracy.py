@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from vsml.errors import UserError
 from vsml.evaluation.base import Evaluation, Evaluator, Measure, named_after_data
-from vsml.evaluation.rollouts import Outcomes, check_sizes, mean_over_steps, measures_of, outcomes_of, run_lifetimes
+from vsml.evaluation.rollouts import Outcomes, check_learned, check_sizes, mean_over_steps, outcomes_of, run_lifetimes
 from vsml.fields import MAY_CHANGE
 from vsml.learners.base import Learner
 from vsml.learners.unroll import unroll
@@ -83,13 +83,7 @@ class FrozenAccuracy(Evaluator):
 
     def check(self) -> None:
         """Raises `UserError` where the data is missing, the tasks know no accuracy, or nothing is left to predict."""
-        if self.tasks.spec.length <= self.learned:
-            raise UserError(
-                f"evaluators.FrozenAccuracy.learned is {self.learned}, but lifetimes of {self.name} have "
-                f"{self.tasks.spec.length} steps: lower it, or make lifetimes longer"
-            )
-        if "accuracy" not in measures_of(self.tasks):
-            raise UserError(f"evaluators.FrozenAccuracy: the tasks of {self.name} are no classification: leave it out")
+        check_learned("evaluators.FrozenAccuracy", self.name, self.tasks, self.learned)
 
     def run(self, learner: Learner, params: Params) -> Evaluation:
         """Evaluates a learner.

@@ -18,7 +18,6 @@ from vsml.learners.base import Learner
 from vsml.types import Params
 
 NOTE = "Predictions made before their label is seen. Cumulative: all examples of a lifetime. Final: its last tenth."
-ORACLE = "{} tuned on these very lifetimes."
 
 
 @dataclass(frozen=True)
@@ -60,9 +59,11 @@ class OnlineAccuracy(Online):
         )
 
     def _note(self) -> str:
-        *others, last = ("",) if self.baselines is None else ("", *self.baselines.tuned)
-        names = " and ".join(filter(None, [", ".join(others[1:]), last]))
-        return NOTE if not names else f"{NOTE} {ORACLE.format(names + (' are' if others[1:] else ' is'))}"
+        if self.baselines is None or not self.baselines.tuned:
+            return NOTE
+        *others, last = self.baselines.tuned
+        tuned = f"{', '.join(others)} and {last} are" if others else f"{last} is"
+        return f"{NOTE} {tuned} tuned on these very lifetimes."
 
     def interim(self) -> Self:
         """Without baselines, on `interim_lifetimes`."""

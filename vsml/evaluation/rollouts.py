@@ -52,6 +52,18 @@ def check_classification(who: str, name: str, tasks: TaskDistribution) -> None:
         raise UserError(f"{who}: the tasks of {name} are no classification: leave it out")
 
 
+def check_learned(who: str, name: str, tasks: TaskDistribution, learned: int) -> None:
+    """Raises `UserError` where an evaluation `name` of `who` leaves nothing to predict after `learned` steps, or its
+    tasks know no accuracy."""
+    if tasks.spec.length <= learned:
+        raise UserError(
+            f"{who}.learned is {learned}, but lifetimes of {name} have {tasks.spec.length} steps: lower it, or make "
+            "lifetimes longer"
+        )
+    if "accuracy" not in measures_of(tasks):
+        raise UserError(f"{who}: the tasks of {name} are no classification: leave it out")
+
+
 def check_sizes(who: str, chunk: int | None, **lifetimes: int | None) -> None:
     """Raises `UserError` where an evaluator, called `who`, has numbers of lifetimes or a chunk that do not work."""
     for name, number in lifetimes.items():

@@ -10,6 +10,7 @@ Source: Kirsch & Schmidhuber 2021, arXiv 2012.14905, section 5 (Fig. 9).
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import jax
@@ -57,7 +58,7 @@ class Shown:
             state = jax.lax.fori_loop(piece[0], piece[1], lambda index, state: step(state, index), state)
             return state, jnp.stack([probabilities(state), probabilities(step(state, shown))])
 
-        pieces = jnp.asarray([(0, self.points[0]), *zip(self.points, self.points[1:], strict=False)])
+        pieces = jnp.asarray([(0, self.points[0]), *itertools.pairwise(self.points)])
         return jax.lax.scan(at, learner.initial_state(shared, key, spec), pieces)[1]
 
     def _inputs_and_labels(self, task: Task) -> tuple[Array, Array]:

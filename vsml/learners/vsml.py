@@ -299,8 +299,7 @@ class VSML(Learner):
         wirings = self._wirings(x, predicted["backward"][-1])
 
         def example(state: State, feedback: Feedback) -> list[tuple[Array, Array]]:
-            backward = [*state["backward"][:-1], self._answer(state["forward"][-1], feedback)]
-            _, _, sent = self._visit_layers(params, wirings, state["cells"], state["forward"], backward, True)
+            _, _, sent = self._answered(params, wirings, state, feedback)
             return [
                 (wiring.spread_forward(forward), wiring.spread_backward(back))
                 for wiring, forward, back in zip(wirings, state["forward"][:-1], sent[1:], strict=True)

@@ -125,7 +125,7 @@ def evaluate(
     before()
     head = summary_head(config, experiment, len(jax.devices()), saved.about["step"], saved.about)
     trained = [share.tasks for share in _config(source, saved, ()).build().shares]
-    summary = finish(run, config, experiment, params, head, trained)
+    summary = finish(run, config, experiment, params, head, trained, prints)
     say(f"saved in {os.path.relpath(run.path)}")
     return summary
 
@@ -154,6 +154,7 @@ def finish(
     params: Params,
     head: dict[str, Any],
     trained: Sequence[TaskDistribution] | None = None,
+    prints: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Runs the evaluators with V_M frozen and writes `summary.json`, curves and TensorBoard's part of it.
 
@@ -164,10 +165,11 @@ def finish(
       params: V_M.
       head: the rest of `summary.json`.
       trained: the tasks of meta-training, where they are not those of the experiment.
+      prints: digests of the evaluators' data by their names, where they are known already.
     """
     trained = [share.tasks for share in experiment.shares] if trained is None else trained
     evaluations: list[Evaluation] = []
-    prints = _fingerprints(experiment.evaluators)
+    prints = _fingerprints(experiment.evaluators) if prints is None else prints
     with products_in(experiment.precision), listening(tell_evaluation), closing(display):
         for evaluator in experiment.evaluators:
             started = time.monotonic()
