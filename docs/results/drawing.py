@@ -44,9 +44,11 @@ def score(found: Mapping[str, Any], name: str = "cumulative_accuracy") -> str:
     return plus_minus(found[name]["mean"], found[name]["interval95"])
 
 
-def plus_minus(mean: float, interval: float | None) -> str:
+def plus_minus(mean: float, interval: float | None, digits: int = 3) -> str:
     """`.822 ± .007`; the mean alone where there is no interval."""
-    return short(mean) if interval is None or not np.isfinite(interval) else f"{short(mean)} ± {short(interval)}"
+    if interval is None or not np.isfinite(interval):
+        return short(mean, digits)
+    return f"{short(mean, digits)} ± {short(interval, digits)}"
 
 
 def short(value: float, digits: int = 3) -> str:
@@ -112,30 +114,34 @@ def learning_curves(
 
 
 def heat_maps(
-    panels: Mapping[str, np.ndarray], rows: Sequence[str], columns: Sequence[str], titles: tuple[str, str]
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float | None]]]], columns: Sequence[str], xlabel: str
 ) -> str:
     """Tables of accuracies as colours with the values in the cells, one below the other; readable in grey.
 
     Args:
-      panels: title -> values [rows, columns] in 0..1, NaN for a cell without value.
-      rows, columns: their names.
-      titles: of the rows and the columns.
+      panels: title -> name of a row -> mean and interval of each cell.
+      columns: their names.
+      xlabel: what the columns are.
 
     Returns:
       The text of an SVG file.
     """
-    height = 0.9 + 0.3 * len(rows)
-    figure = Figure(figsize=(WIDTH, height * len(panels)), layout="constrained")
-    for axes, (title, values) in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels.items(), strict=True):
+    heights = [len(rows) for rows in panels.values()]
+    figure = Figure(figsize=(WIDTH, 0.6 + sum(0.55 + 0.26 * height for height in heights)), layout="constrained")
+    grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (title, rows) in zip(grid, panels.items(), strict=True):
+        values = [[mean for mean, _ in cells] for cells in rows.values()]
         axes.imshow(values, vmin=0, vmax=1, cmap="cividis", aspect="auto")
-        for (row, column), value in np.ndenumerate(values):
-            text = short(value, 2) if np.isfinite(value) else "-"
-            ink = "#101010" if value > 0.55 else "#f4f4f4"
-            axes.text(column, row, text, ha="center", va="center", color=ink, fontsize="small")
-        axes.set(title=title, ylabel=titles[0], xticks=range(len(columns)), yticks=range(len(rows)))
+        for row, cells in enumerate(rows.values()):
+            for column, (mean, interval) in enumerate(cells):
+                ink = "#101010" if mean > 0.55 else "#f4f4f4"
+                text = plus_minus(mean, interval, digits=2)
+                axes.text(column, row, text, ha="center", va="center", color=ink, fontsize="small")
+        axes.set_title(title, loc="left")
+        axes.set(xticks=range(len(columns)), yticks=range(len(rows)))
         axes.set_xticklabels(columns)
         axes.set_yticklabels(rows)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-    figure.axes[-1].set_xlabel(titles[1])
+    grid[-1].set_xlabel(xlabel)
     return as_svg(figure)

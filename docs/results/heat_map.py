@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-from drawing import FEW_RIVALS, TINY, as_list, evaluation, heat_maps, markdown, run_in, score
+from drawing import FEW_RIVALS, TINY, as_list, evaluation, heat_maps, markdown, plus_minus, run_in
 
+from vsml.analysis.statistics import estimate
 from vsml.runs.results import Run, read_results
 
 SEEDS = (0,)
+_TWO = "[@digits/tasks.Classification(), @random/tasks.Classification()]"
 SMALLEST = {
-    "sweep": TINY,
+    "sweep": (
+        *TINY,
+        f"""axes.trained={{"all": ["tasks.Mixture.names=['digits', 'random']", "tasks.Mixture.tasks={_TWO}"]}}""",
+    ),
     "eval": FEW_RIVALS,
 }
 
@@ -35,39 +39,50 @@ def commands(seeds: Sequence[int]) -> tuple[str, ...]:
     )
 
 
-def _rivals(runs: Path) -> Run:
-    return run_in(runs / "heat_map_rivals")
+def _learners(runs: Path) -> dict[str, dict[str, list[Run]]]:
+    """The runs of all seeds, by learner and meta-training set."""
+    found: dict[str, dict[str, list[Run]]] = {}
+    for run in read_results(runs / "heat_map").runs:
+        found.setdefault(run.labels["learner"], {}).setdefault(run.labels["trained"], []).append(run)
+    return found
+
+
+def _cells(groups: Mapping[str, Sequence[Run]]) -> dict[str, list[tuple[float, float | None]]]:
+    """Mean and interval of each cell: over seeds, or of a single seed over lifetimes."""
+
+    def cell(group: Sequence[Run], column: str) -> tuple[float, float | None]:
+        found = [evaluation(run, column)["cumulative_accuracy"] for run in group]
+        return estimate([each["mean"] for each in found]) if len(group) > 1 else _score(found[0])
+
+    return {name: [cell(group, column) for column in COLUMNS] for name, group in groups.items()}
+
+
+def _score(found: Mapping[str, float]) -> tuple[float, float | None]:
+    return found["mean"], found["interval95"]
+
+
+def _panels(runs: Path) -> dict[str, dict[str, list[tuple[float, float | None]]]]:
+    """The cells of each learner by meta-training set, and those of what is not learned."""
+    rivals = run_in(runs / "heat_map_rivals")
+    baselines = [evaluation(rivals, column)["baselines"] for column in COLUMNS]
+    not_learned = {
+        rival["label"].split(" (")[0]: [_score(found[key]["cumulative_accuracy"]) for found in baselines]
+        for key, rival in baselines[0].items()
+    }
+    learned = {f"{learner}, meta-trained on": _cells(groups) for learner, groups in _learners(runs).items()}
+    return {**learned, "not learned": not_learned}
 
 
 def figures(runs: Path) -> dict[str, str]:
-    """One heat map for each learner, and one row per rival."""
-    results, rivals = read_results(runs / "heat_map"), _rivals(runs)
-    trained = list(dict.fromkeys(run.labels["trained"] for run in results.runs))
-    panels: dict[str, np.ndarray] = {}
-    for run in results.runs:
-        table = panels.setdefault(run.labels["learner"], np.full((len(trained), len(COLUMNS)), np.nan))
-        scores = [evaluation(run, name)["cumulative_accuracy"]["mean"] for name in COLUMNS]
-        table[trained.index(run.labels["trained"])] = scores
-    pictures = {"heat_map.svg": heat_maps(panels, trained, list(COLUMNS.values()), ("meta-trained on", "tested on"))}
-    baselines = {name: evaluation(rivals, name)["baselines"] for name in COLUMNS}
-    labels = {key: rival["label"].split(" (")[0] for key, rival in baselines["mnist"].items()}
-    values = [[baselines[name][key]["cumulative_accuracy"]["mean"] for name in COLUMNS] for key in labels]
-    rows = heat_maps(
-        {"not learned": np.asarray(values)}, list(labels.values()), list(COLUMNS.values()), ("", "tested on")
-    )
-    return {**pictures, "heat_map_rivals.svg": rows}
+    """One table of colours for each learner, and one for what is not learned."""
+    return {"heat_map.svg": heat_maps(_panels(runs), list(COLUMNS.values()), "tested on")}
 
 
 def tables(runs: Path) -> dict[str, str]:
-    """All cells with their intervals over lifetimes."""
-    results, rivals = read_results(runs / "heat_map"), _rivals(runs)
+    """The same as text."""
     rows = [
-        [run.labels["learner"], run.labels["trained"], *(score(evaluation(run, name)) for name in COLUMNS)]
-        for run in sorted(
-            results.runs, key=lambda run: [r.labels["learner"] for r in results.runs].index(run.labels["learner"])
-        )
+        [title.split(",")[0], name, *(plus_minus(*cell) for cell in cells)]
+        for title, panel in _panels(runs).items()
+        for name, cells in panel.items()
     ]
-    for key, rival in evaluation(rivals, "mnist")["baselines"].items():
-        label = rival["label"].split(" (")[0]
-        rows.append([f"*{label}*", "", *(score(evaluation(rivals, name)["baselines"][key]) for name in COLUMNS)])
     return {"scores": markdown(["learner", "meta-trained on", *COLUMNS.values()], rows)}

@@ -14,8 +14,7 @@ from vsml.analysis.plots import COLOURS, GREY, STYLES, as_svg, tidy
 from vsml.evaluation.statistics import band, smooth, statistics
 from vsml.runs.results import Run
 
-SEEDS = (0,)
-"""More of them, such as (0, 1, 2), take 3 minutes of meta-training and 3 of evaluation each."""
+SEEDS = (0, 1, 2)
 _SMALLEST = (
     *("STEPS=3", "LENGTH=4", "TEST_LENGTH=36", "train.evaluate_every=1"),
     *(
