@@ -101,7 +101,7 @@ def test_spare_products_of_the_backprop_genome_can_be_learned():
         for leaf in ("w", "b"):
             np.testing.assert_array_equal(backprop[name][leaf][5:], random[name][leaf][5:])
             assert np.all(backprop[name][leaf][5:] != 0)
-    for name in ("change", "send_forward", "send_backward"):
+    for name in ("direction", "send_forward", "send_backward"):
         assert not np.any(backprop[name][:, 5:])
         assert np.all(random[name] != 0)
 
@@ -116,19 +116,19 @@ def test_one_sub_rnn_after_another(incoming):
         )
 
     def tick(params, s, forward, backward):
-        return s + params["change"] @ products(params, s, forward, backward)
+        return np.clip(s + 0.3 * params["direction"] @ products(params, s, forward, backward), -0.4, 0.4)
 
     def send(params, s, forward, backward):
         p = products(params, s, forward, backward)
         return params["send_forward"] @ p, params["send_backward"] @ p
 
-    check_two_ticks(Bilinear(size=4, rank=3), incoming, tick, send)
+    check_two_ticks(Bilinear(size=4, rank=3, learning_rate=0.3, bound=0.4), incoming, tick, send)
 
 
 def test_sizes():
     params = jax.eval_shape(lambda key: Bilinear(size=5, rank=6).init(key, incoming=7, outgoing=3), jax.random.key(0))
     factors = {name: {"w": (6, n), "b": (6,)} for name, n in zip(FACTORS, (5, 2 * 7, 7), strict=True)}
-    read_outs = {"change": (5, 6), "send_forward": (3, 6), "send_backward": (3, 6)}
+    read_outs = {"direction": (5, 6), "send_forward": (3, 6), "send_backward": (3, 6)}
     assert jax.tree.map(lambda leaf: leaf.shape, params) == factors | read_outs
 
 
@@ -136,6 +136,8 @@ def test_sizes():
     ("options", "message"),
     [
         ({"size": 0}, r"cells\.Bilinear\.size is 0"),
+        ({"bound": 0.0}, r"cells\.Bilinear\.bound is 0\.0: set it above 0"),
+        ({"learning_rate": -0.1}, r"cells\.Bilinear\.learning_rate is -0\.1: set it above 0"),
         ({"rank": 0}, r"cells\.Bilinear\.rank is 0"),
         ({"start": "backprop", "rank": 4}, "needs a weight, a bias and 5 products"),
         ({"start": "backprop", "size": 1}, "needs a weight, a bias and 5 products"),

@@ -1,7 +1,7 @@
 """Bilinear sub-RNN: states change by products of state and messages from either side; backprop is one of them.
 
     p_r     = (S_r [1, s]) (F_r [1, tanh fwd, tanh^2 fwd]) (G_r [1, bwd])       r = 1..R
-    s'      = s + D p            fwd_out = M_fwd p            bwd_out = M_bwd p
+    s'      = clip(s + rate D p, -bound, bound)        fwd_out = M_fwd p            bwd_out = M_bwd p
 
 The genome (S, F, G, D, M_fwd, M_bwd) is R products, each of a value read from the state, one from the forward and one
 from the backward message. Messages are read from the state *before* it changes: a sub-RNN sends with the weight that it
@@ -13,6 +13,9 @@ A stack of these follows stochastic gradient descent step for step if the learne
 `backward_pass`, `clear_feedback`, 1 micro tick, reduction `sum` and no output bound: neurons add, and feedback arrives
 once, together with the activations it belongs to. Weights start random and biases at 0 with a random share of 1/2, and
 the gradient of a batch is its mean with a merge share of 1.
+
+D is in units of the learning rate. Meta-optimizers such as Adam move every entry of the genome alike; one that held the
+changes themselves, some hundredths, would be thrown over by the first meta-steps.
 
 Source: in the spirit of BLUR, Sandler et al. 2021, arXiv 2104.04657, whose neurons have several states and whose shared
 genome is low-dimensional too; the products and their ranks are ours.
@@ -51,6 +54,8 @@ class Bilinear(Cell):
       learning_rate: of the weights in `backprop`; in `random` what the changes of the state are scaled with.
       bias_learning_rate: of the biases in `backprop`. A neuron adds up the biases of the sub-RNNs before it, so its
         bias moves at this rate times their number.
+      bound: of the entries of the state. Changes in proportion to the state may grow without end in lifetimes longer
+        than those of meta-training; where they are bounded they cannot. None leaves them alone.
     """
 
     size: int = 2
@@ -58,6 +63,7 @@ class Bilinear(Cell):
     start: Literal["random", "backprop"] = "random"
     learning_rate: float = 0.01
     bias_learning_rate: float = 1e-4
+    bound: float | None = None
 
     sends_before_update: ClassVar[bool] = True
 
@@ -66,6 +72,10 @@ class Bilinear(Cell):
             raise UserError(f"cells.Bilinear.size is {self.size}: set it to 1 or more")
         if self.rank < 1:
             raise UserError(f"cells.Bilinear.rank is {self.rank}: set it to 1 or more")
+        for name in ("learning_rate", "bound"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserError(f"cells.Bilinear.{name} is {value}: set it above 0")
         if self.start == "backprop" and (self.size < 2 or self.rank < NUM_BACKPROP):
             raise UserError(
                 f"cells.Bilinear.start = 'backprop' needs a weight, a bias and 5 products, but size is {self.size} and "
@@ -78,7 +88,7 @@ class Bilinear(Cell):
             "state": _factor(keys[0], self.rank, self.size),
             "forward": _factor(keys[1], self.rank, 2 * incoming),
             "backward": _factor(keys[2], self.rank, incoming),
-            "change": self.learning_rate * _read_out(keys[3], self.size, self.rank),
+            "direction": _read_out(keys[3], self.size, self.rank),
             "send_forward": _read_out(keys[4], outgoing, self.rank),
             "send_backward": _read_out(keys[5], outgoing, self.rank),
         }
@@ -89,7 +99,9 @@ class Bilinear(Cell):
         return {"s": partly_random(key, self.size, units, fan_in, random_share)}
 
     def update(self, params: Params, state: State, forward_in: Array, backward_in: Array) -> State:
-        return {"s": state["s"] + product(params["change"].T, _products(params, state["s"], forward_in, backward_in))}
+        products = _products(params, state["s"], forward_in, backward_in)
+        s = state["s"] + self.learning_rate * product(params["direction"].T, products)
+        return {"s": s if self.bound is None else jnp.clip(s, -self.bound, self.bound)}
 
     def messages(
         self, params: Params, state: State, forward_in: Array, backward_in: Array, forward: Reduce, backward: Reduce
@@ -105,10 +117,11 @@ class Bilinear(Cell):
         """
         w, b = 0, self.size - 1
         tanh, tanh_squared, error = 0, incoming, 0
-        change, send_forward, send_backward = (
-            jnp.zeros_like(genome[name]) for name in ("change", "send_forward", "send_backward")
+        direction, send_forward, send_backward = (
+            jnp.zeros_like(genome[name]) for name in ("direction", "send_forward", "send_backward")
         )
-        change = change.at[w, CHANGE_W].set(-self.learning_rate).at[b, CHANGE_B].set(-self.bias_learning_rate)
+        bias = -self.bias_learning_rate / self.learning_rate
+        direction = direction.at[w, CHANGE_W].set(-1.0).at[b, CHANGE_B].set(bias)
         return {
             "state": _set_first(
                 genome["state"], (CHANGE_W, CHANGE_B), {(SEND_W, w): 1, (SEND_B, b): 1, (SEND_ERROR, w): 1}
@@ -123,7 +136,7 @@ class Bilinear(Cell):
                 (SEND_W, SEND_B),
                 {(CHANGE_W, error): 1, (CHANGE_B, error): 1, (SEND_ERROR, error): 1},
             ),
-            "change": change,
+            "direction": direction,
             "send_forward": send_forward.at[:, SEND_W].set(1.0).at[:, SEND_B].set(1.0),
             "send_backward": send_backward.at[error, SEND_ERROR].set(1.0),
         }
