@@ -19,7 +19,12 @@ LEARNERS = {
     "VSML, three sizes": "image_sizes/seed={seed}",
     "Meta RNN": "invariances/Meta_RNN_{seed}",
 }
-RIVALS = {"best_sgd": "SGD", "nearest_class_mean": "class mean", "nearest_neighbour": "1-NN"}
+RIVALS = {"best_sgd": "SGD", "nearest_class_mean": "class mean", "best_rls": "RLS", "nearest_neighbour": "1-NN"}
+GRIDS = (
+    "evaluators.Baselines.hidden=[0] evaluators.Baselines.sgd_learning_rates=[0.002,0.005,0.01,0.02,0.04,0.08] "
+    "evaluators.Baselines.rls_features=[0] evaluators.Baselines.ridges=[1,10,100]"
+)
+"""Of SGD and least squares in one layer, which read what VSML reads."""
 _FEW = (
     *("tasks.HeldOut.length=10", "longer/tasks.HeldOut.length=16", "projected/tasks.HeldOut.length=10"),
     "evaluators.OnlineAccuracy.lifetimes=2",
@@ -56,8 +61,7 @@ def commands(seeds: Sequence[int]) -> tuple[str, ...]:
             for seed in seeds
         ),
         f"vsml eval {trained.format(learner='VSML', seed=0)} evaluators/invariances.gin "
-        "evaluators.Baselines.sgd_learning_rates=[0.002,0.005,0.01,0.02,0.04,0.08] evaluators.Baselines.hidden=[0] "
-        "--out RUNS/invariances/rivals",
+        f"{GRIDS} --out RUNS/invariances/rivals",
     )
 
 
