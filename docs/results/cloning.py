@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from drawing import WIDTH, as_list, evaluation, learning_curves, markdown, over_seeds
+from drawing import WIDTH, as_list, evaluation, learning_curves, markdown, means, over_seeds, seconds
 from matplotlib.figure import Figure
 
 import vsml
@@ -65,15 +65,13 @@ def tables(runs: Path) -> dict[str, str]:
     fits, besides = [], []
     for label, group in rows.items():
         for where, name in (("alone", "random"), ("met", "in a running clone")):
-            scores = [[_mean(run, "fit", f"r2_{where}_{term}") for run in group] for term in TERMS]
-            seconds = np.median([(run.summary or {})["seconds"] for run in group])
-            fits.append([label, name, *(_exact(values) for values in scores), f"{seconds:.0f} s"])
+            scores = [means(group, "fit", f"r2_{where}_{term}") for term in TERMS]
+            fits.append([label, name, *map(_exact, scores), seconds(group)])
         for panel, title in PANELS.items():
-            clone = [_mean(run, panel, "cumulative_accuracy") for run in group]
+            clone = means(group, panel)
             teacher = [evaluation(run, panel)["baselines"]["backprop"]["cumulative_accuracy"]["mean"] for run in group]
             likeness = [
-                [_mean(run, panel, score) for run in group]
-                for score in ("agreement", "weight_correlation", "change_correlation")
+                means(group, panel, score) for score in ("agreement", "weight_correlation", "change_correlation")
             ]
             gaps = [own - right for own, right in zip(clone, teacher, strict=True)]
             besides.append([label, title, *map(over_seeds, (clone, teacher, gaps, *likeness))])
@@ -84,10 +82,6 @@ def tables(runs: Path) -> dict[str, str]:
             besides,
         ),
     }
-
-
-def _mean(run: Run, name: str, score: str) -> float:
-    return evaluation(run, name)[score]["mean"]
 
 
 def _exact(values: list[float]) -> str:

@@ -66,6 +66,28 @@ def over_seeds(values: Sequence[float]) -> str:
     return plus_minus(*estimate(values))
 
 
+def over_runs(found: Sequence[Mapping[str, float]]) -> tuple[float, float | None]:
+    """Mean and 95 % interval of a score: over seeds, or of a single seed over its lifetimes."""
+    if len(found) == 1:
+        return found[0]["mean"], found[0]["interval95"]
+    return estimate([each["mean"] for each in found])
+
+
+def means(group: Sequence[Run], name: str, score: str = "cumulative_accuracy") -> list[float]:
+    """A score of an evaluation, by run."""
+    return [evaluation(run, name)[score]["mean"] for run in group]
+
+
+def seconds(group: Sequence[Run]) -> str:
+    """`66 s`, the median time of meta-training."""
+    return f"{np.median([(run.summary or {})['seconds'] for run in group]):.0f} s"
+
+
+def rival_name(rival: Mapping[str, Any]) -> str:
+    """`best SGD`, of `best SGD (0 hidden, lr 0.02)`."""
+    return rival["label"].split(" (")[0]
+
+
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]

@@ -5,8 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from drawing import FEW_RIVALS, TINY, as_list, evaluation, learning_curves, markdown, over_seeds, run_in, score
+from drawing import (
+    FEW_RIVALS,
+    TINY,
+    as_list,
+    evaluation,
+    learning_curves,
+    markdown,
+    means,
+    over_seeds,
+    rival_name,
+    run_in,
+    score,
+    seconds,
+)
 
 from vsml.runs.results import Run, read_results
 
@@ -37,16 +49,9 @@ def _rivals(runs: Path) -> Run:
     return run_in(runs / "from_scratch_rivals")
 
 
-def _finished(runs: Path) -> dict[str, list[Run]]:
-    """The runs of each learner that are there."""
-    rows = read_results(runs / "from_scratch").rows
-    finished = {label: [run for run in group if run.status == "finished"] for label, group in rows.items()}
-    return {label: group for label, group in finished.items() if group}
-
-
 def figures(runs: Path) -> dict[str, str]:
     """Learning curves of seed 0 of each learner, and of the rivals in grey."""
-    rows, rivals = _finished(runs), _rivals(runs)
+    rows, rivals = read_results(runs / "from_scratch").rows, _rivals(runs)
     references = {"best_sgd": "best SGD", "nearest_neighbour": "1-nearest neighbour"}
     panels = {}
     for name, title in PANELS.items():
@@ -60,11 +65,10 @@ def figures(runs: Path) -> dict[str, str]:
 def tables(runs: Path) -> dict[str, str]:
     """Cumulative accuracy: of learners the mean over seeds with its interval, of rivals that over lifetimes."""
     rivals, rows = _rivals(runs), []
-    for label, group in _finished(runs).items():
-        found = [[evaluation(run, name)["cumulative_accuracy"]["mean"] for run in group] for name in PANELS]
-        seconds = np.median([(run.summary or {})["seconds"] for run in group])
-        rows.append([label, *map(over_seeds, found), f"{seconds:.0f} s"])
+    for label, group in read_results(runs / "from_scratch").rows.items():
+        rows.append([label, *(over_seeds(means(group, name)) for name in PANELS), seconds(group)])
     for key, rival in evaluation(rivals, "mnist_plain")["baselines"].items():
-        label = rival["label"].split(" (")[0]
-        rows.append([f"*{label}*", *(score(evaluation(rivals, name)["baselines"][key]) for name in PANELS), ""])
+        rows.append(
+            [f"*{rival_name(rival)}*", *(score(evaluation(rivals, name)["baselines"][key]) for name in PANELS), ""]
+        )
     return {"scores": markdown(["learner", *PANELS.values(), "meta-training"], rows)}

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from drawing import FEW_RIVALS, TINY, as_list, evaluation, heat_maps, markdown, plus_minus, run_in
+from drawing import (
+    FEW_RIVALS,
+    TINY,
+    as_list,
+    evaluation,
+    heat_maps,
+    markdown,
+    over_runs,
+    plus_minus,
+    rival_name,
+    run_in,
+)
 
-from vsml.analysis.statistics import estimate
 from vsml.runs.results import Run, read_results
 
 SEEDS = (0,)
@@ -48,17 +58,11 @@ def _learners(runs: Path) -> dict[str, dict[str, list[Run]]]:
 
 
 def _cells(groups: Mapping[str, Sequence[Run]]) -> dict[str, list[tuple[float, float | None]]]:
-    """Mean and interval of each cell: over seeds, or of a single seed over lifetimes."""
-
-    def cell(group: Sequence[Run], column: str) -> tuple[float, float | None]:
-        found = [evaluation(run, column)["cumulative_accuracy"] for run in group]
-        return estimate([each["mean"] for each in found]) if len(group) > 1 else _score(found[0])
-
-    return {name: [cell(group, column) for column in COLUMNS] for name, group in groups.items()}
-
-
-def _score(found: Mapping[str, float]) -> tuple[float, float | None]:
-    return found["mean"], found["interval95"]
+    """Mean and interval of each cell."""
+    return {
+        name: [over_runs([evaluation(run, column)["cumulative_accuracy"] for run in group]) for column in COLUMNS]
+        for name, group in groups.items()
+    }
 
 
 def _panels(runs: Path) -> dict[str, dict[str, list[tuple[float, float | None]]]]:
@@ -66,7 +70,7 @@ def _panels(runs: Path) -> dict[str, dict[str, list[tuple[float, float | None]]]
     rivals = run_in(runs / "heat_map_rivals")
     baselines = [evaluation(rivals, column)["baselines"] for column in COLUMNS]
     not_learned = {
-        rival["label"].split(" (")[0]: [_score(found[key]["cumulative_accuracy"]) for found in baselines]
+        rival_name(rival): [over_runs([found[key]["cumulative_accuracy"]]) for found in baselines]
         for key, rival in baselines[0].items()
     }
     learned = {f"{learner}, meta-trained on": _cells(groups) for learner, groups in _learners(runs).items()}

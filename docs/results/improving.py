@@ -6,7 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from drawing import FEW_RIVALS, TINY, as_list, evaluation, learning_curves, markdown, over_seeds, run_in, score
+from drawing import (
+    FEW_RIVALS,
+    TINY,
+    as_list,
+    evaluation,
+    learning_curves,
+    markdown,
+    means,
+    over_seeds,
+    rival_name,
+    run_in,
+    score,
+    seconds,
+)
 
 from vsml.runs.results import Run
 
@@ -67,10 +80,6 @@ def figures(runs: Path) -> dict[str, str]:
 
 def tables(runs: Path) -> dict[str, str]:
     """Cumulative accuracy before and after: the mean over seeds with its interval; of rivals that over lifetimes."""
-
-    def means(found: Sequence[Run], name: str) -> list[float]:
-        return [evaluation(run, name)["cumulative_accuracy"]["mean"] for run in found]
-
     rows = []
     for start in STARTS:
         before, after = (_runs(runs, start, when) for when in ("before", "after"))
@@ -79,11 +88,10 @@ def tables(runs: Path) -> dict[str, str]:
             pair = means(before, name), means(after, name)
             gains = [late - early for early, late in zip(*pair, strict=True)]
             cells += [over_seeds(pair[0]), over_seeds(pair[1]), over_seeds(gains)]
-        seconds = np.median([(run.summary or {})["seconds"] for run in after])
-        rows.append([start, *cells, f"{seconds:.0f} s"])
+        rows.append([start, *cells, seconds(after)])
     rivals = run_in(runs / "improving_rivals")
     for key, rival in evaluation(rivals, "own")["baselines"].items():
         scores = [score(evaluation(rivals, name)["baselines"][key]) for name in DATA]
-        rows.append([f"*{rival['label'].split(' (')[0]}*", "", scores[0], "", "", scores[1], "", ""])
+        rows.append([f"*{rival_name(rival)}*", "", scores[0], "", "", scores[1], "", ""])
     header = [f"{title}: {column}" for title in DATA.values() for column in ("before", "after", "gain")]
     return {"scores": markdown(["start", *header, "meta-training"], rows)}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from drawing import WIDTH, evaluation, markdown, over_seeds, plus_minus, run_in, short
+from drawing import WIDTH, evaluation, markdown, over_runs, plus_minus, run_in, short
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -188,9 +188,7 @@ def _cells(values: np.ndarray) -> list[str]:
 
 def _over_seeds(found: Sequence[Mapping[str, float]]) -> str:
     """The mean over seeds with its interval; with one seed the interval is over its lifetimes."""
-    if len(found) == 1:
-        return plus_minus(found[0]["mean"], found[0]["interval95"])
-    return over_seeds([each["mean"] for each in found])
+    return plus_minus(*over_runs(found))
 
 
 def _table_trials(group: Sequence[Run]) -> str:

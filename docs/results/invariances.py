@@ -121,12 +121,12 @@ def tables(runs: Path) -> dict[str, str]:
             if not scores:
                 row += ["cannot be run", "-"]
                 continue
-            row += [over_seeds(scores), _change(float(np.mean(scores)), float(np.mean(_scores(group, "reference"))))]
+            row += [over_seeds(scores), short(float(np.mean(scores) - np.mean(_scores(group, "reference"))))]
         learners.append(row)
         row = [title]
         for key in RIVALS:
             value, reference = (_accuracy(rivals, name, f"{key}_correct") for name in (variant, "reference"))
-            row += [short(value), _change(value, reference)]
+            row += [short(value), short(value - reference)]
         others.append(row)
     windows = {learner: _windows(group) for learner, group in groups.items()}
     longer = markdown(
@@ -137,7 +137,3 @@ def tables(runs: Path) -> dict[str, str]:
         "scores": markdown(["variant", *itertools.chain(*((name, "change") for name in LEARNERS))], learners),
         "rivals": markdown(["variant", *itertools.chain(*((name, "change") for name in RIVALS.values()))], others),
     }
-
-
-def _change(value: float, reference: float) -> str:
-    return short(value - reference)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from drawing import WIDTH, as_list, evaluation, markdown, over_seeds, plus_minus, score
+from drawing import WIDTH, as_list, evaluation, markdown, means, over_runs, plus_minus, seconds
 from matplotlib.figure import Figure
 
 from vsml.analysis.plots import COLOURS, GREY, as_svg, tidy
@@ -48,8 +48,8 @@ def tables(runs: Path) -> dict[str, str]:
     for label, group in read_results(runs / "omniglot").rows.items():
         summaries = [run.summary or {} for run in group]
         scores = [_score(group, name) for name in (UNSEEN, SEEN)]
-        steps, seconds = summaries[0]["meta_steps"], np.median([summary["seconds"] for summary in summaries])
-        rows.append([label, f"{summaries[0]['num_meta_parameters']:,}", *scores, f"{steps:,}", f"{seconds:.0f} s"])
+        steps = summaries[0]["meta_steps"]
+        rows.append([label, f"{summaries[0]['num_meta_parameters']:,}", *scores, f"{steps:,}", seconds(group)])
     for size, found in _nearest(held_out=True).items():
         others = _nearest(held_out=False)[size]
         both = [plus_minus(right.mean(), statistics(right)["interval95"]) for right in (found, others)]
@@ -60,11 +60,7 @@ def tables(runs: Path) -> dict[str, str]:
 
 def _score(group: list[Run], name: str) -> str:
     """Over seeds, or of a single one over its lifetimes."""
-    return over_seeds(_accuracies(group, name)) if len(group) > 1 else score(evaluation(group[0], name))
-
-
-def _accuracies(group: list[Run], name: str) -> list[float]:
-    return [evaluation(run, name)["cumulative_accuracy"]["mean"] for run in group]
+    return plus_minus(*over_runs([evaluation(run, name)["cumulative_accuracy"] for run in group]))
 
 
 @functools.cache
@@ -87,7 +83,7 @@ def _bars(rows: Mapping[str, list[Run]]) -> str:
     axes = tidy(figure.add_subplot())
     for place, label in enumerate(names):
         colour = COLOURS[0] if label.startswith("VSML") else COLOURS[1]
-        seen, unseen = (_accuracies(rows[label], name) for name in (SEEN, UNSEEN))
+        seen, unseen = (means(rows[label], name) for name in (SEEN, UNSEEN))
         axes.barh(place, np.mean(seen), height=0.7, facecolor="none", edgecolor=colour, linewidth=0.8)
         axes.barh(place, np.mean(unseen), height=0.7, color=colour, alpha=0.75)
         axes.scatter(unseen, [place] * len(unseen), s=12, color=GREY, zorder=3)

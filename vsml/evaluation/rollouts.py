@@ -49,7 +49,7 @@ def check_classification(who: str, name: str, tasks: TaskDistribution) -> None:
     """Raises `UserError` where an evaluation `name` of the evaluator `who` is not on labelled examples."""
     task = jax.eval_shape(tasks.sample, tasks.load(), jax.random.key(0))
     if not isinstance(task, ClassificationTask):
-        raise UserError(f"{who}: the tasks of {name} are no classification: leave it out")
+        raise _no_classification(who, name)
 
 
 def check_learned(who: str, name: str, tasks: TaskDistribution, learned: int) -> None:
@@ -61,7 +61,11 @@ def check_learned(who: str, name: str, tasks: TaskDistribution, learned: int) ->
             "lifetimes longer"
         )
     if "accuracy" not in measures_of(tasks):
-        raise UserError(f"{who}: the tasks of {name} are no classification: leave it out")
+        raise _no_classification(who, name)
+
+
+def _no_classification(who: str, name: str) -> UserError:
+    return UserError(f"{who}: the tasks of {name} are no classification: leave it out")
 
 
 def check_sizes(who: str, chunk: int | None, **lifetimes: int | None) -> None:
