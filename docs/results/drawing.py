@@ -78,6 +78,11 @@ def means(group: Sequence[Run], name: str, score: str = "cumulative_accuracy") -
     return [evaluation(run, name)[score]["mean"] for run in group]
 
 
+def pooled(group: Sequence[Run], name: str, curve: str = "correct") -> np.ndarray:
+    """A curve of an evaluation, with the lifetimes of all runs: [lifetimes, T]."""
+    return np.concatenate([run.curves(name)[curve] for run in group])
+
+
 def seconds(group: Sequence[Run]) -> str:
     """`66 s`, the median time of meta-training."""
     return f"{np.median([(run.summary or {})['seconds'] for run in group]):.0f} s"

@@ -14,6 +14,7 @@ from drawing import (
     markdown,
     means,
     over_seeds,
+    pooled,
     rival_name,
     run_in,
     score,
@@ -50,12 +51,12 @@ def _rivals(runs: Path) -> Run:
 
 
 def figures(runs: Path) -> dict[str, str]:
-    """Learning curves of seed 0 of each learner, and of the rivals in grey."""
+    """Learning curves of each learner, all seeds together, and of rivals in grey."""
     rows, rivals = read_results(runs / "from_scratch").rows, _rivals(runs)
-    references = {"best_sgd": "best SGD", "nearest_neighbour": "1-nearest neighbour"}
+    references = {"best_sgd": "best SGD", "best_adam": "best Adam", "nearest_neighbour": "1-nearest neighbour"}
     panels = {}
     for name, title in PANELS.items():
-        lines = {label: group[0].curves(name)["correct"] for label, group in rows.items()}
+        lines = {label: pooled(group, name) for label, group in rows.items()}
         curves = rivals.curves(name)
         panels[title] = {**lines, **{label: curves[f"{key}_correct"] for key, label in references.items()}}
     chances = [evaluation(rivals, name)["chance"] for name in PANELS]
@@ -63,12 +64,18 @@ def figures(runs: Path) -> dict[str, str]:
 
 
 def tables(runs: Path) -> dict[str, str]:
-    """Cumulative accuracy: of learners the mean over seeds with its interval, of rivals that over lifetimes."""
-    rivals, rows = _rivals(runs), []
-    for label, group in read_results(runs / "from_scratch").rows.items():
-        rows.append([label, *(over_seeds(means(group, name)) for name in PANELS), seconds(group)])
-    for key, rival in evaluation(rivals, "mnist_plain")["baselines"].items():
-        rows.append(
-            [f"*{rival_name(rival)}*", *(score(evaluation(rivals, name)["baselines"][key]) for name in PANELS), ""]
-        )
-    return {"scores": markdown(["learner", *PANELS.values(), "meta-training"], rows)}
+    """Accuracy, cumulative and over the last tenth: of learners the mean over seeds with its interval, of rivals that
+    over lifetimes.
+    """
+    rivals, rows = _rivals(runs), read_results(runs / "from_scratch").rows
+    found = {}
+    for table, measure in {"scores": "cumulative_accuracy", "last": "final_accuracy"}.items():
+        lines = [
+            [label, *(over_seeds(means(group, name, measure)) for name in PANELS), seconds(group)]
+            for label, group in rows.items()
+        ]
+        for key, rival in evaluation(rivals, "mnist_plain")["baselines"].items():
+            scores = [score(evaluation(rivals, name)["baselines"][key], measure) for name in PANELS]
+            lines.append([f"*{rival_name(rival)}*", *scores, ""])
+        found[table] = markdown(["learner", *PANELS.values(), "meta-training"], lines)
+    return found

@@ -15,6 +15,7 @@ from drawing import (
     markdown,
     means,
     over_seeds,
+    pooled,
     rival_name,
     run_in,
     score,
@@ -35,6 +36,12 @@ SMALLEST = {
     "eval": FEW_RIVALS,
 }
 
+ONE_LAYER = (
+    "evaluators.Baselines.hidden=[0] 'evaluators.Baselines.adam_learning_rates=()' "
+    "'evaluators.Baselines.rls_features=()' evaluators.Baselines.nearest_class_mean=False "
+    "evaluators.Baselines.nearest_neighbour=False"
+)
+"""SGD alone, in the network that the starts without hidden neurons are."""
 DATA = {"own": "MNIST", "unseen": "KMNIST, never seen"}
 STARTS = {
     "clone of backprop": "improve_clone/{when}_{seed}",
@@ -54,8 +61,11 @@ def commands(seeds: Sequence[int]) -> tuple[str, ...]:
             for seed in seeds
         ),
         f"vsml sweep sweeps/improve_backprop.gin axes.SEED={as_list(seeds)} --sweep_dir RUNS/improve_backprop --jobs 2",
-        "vsml eval RUNS/improve_clone/before_0 evaluators.OnlineAccuracy.baselines=@evaluators.Baselines() "
-        "--out RUNS/improving_rivals",
+        *(
+            "vsml eval RUNS/improve_clone/before_0 evaluators.OnlineAccuracy.baselines=@evaluators.Baselines() "
+            f"{settings} --out RUNS/{folder}"
+            for folder, settings in {"improving_rivals": "", "improving_one_layer": ONE_LAYER}.items()
+        ),
     )
 
 
@@ -65,33 +75,51 @@ def _runs(runs: Path, start: str, when: str) -> list[Run]:
 
 
 def figures(runs: Path) -> dict[str, str]:
-    """Learning curves of seed 0, before and after meta-training."""
+    """Learning curves before and after meta-training, all seeds together, and those of rivals in grey."""
     panels: dict[str, dict[str, np.ndarray]] = {}
     rivals = run_in(runs / "improving_rivals")
+    references = {"best_sgd": "best SGD", "best_adam": "best Adam", "nearest_neighbour": "1-nearest neighbour"}
     for name, title in DATA.items():
         lines = {
-            f"{start}, {when}": _runs(runs, start, when)[0].curves(name)["correct"]
-            for start in ("clone of backprop", "backprop")
+            f"{start}, {when}": pooled(_runs(runs, start, when), name)
+            for start in STARTS
             for when in ("before", "after")
         }
-        panels[title] = {**lines, "1-nearest neighbour": rivals.curves(name)["nearest_neighbour_correct"]}
-    return {"improving.svg": learning_curves(panels, [0.1] * len(panels), grey=("1-nearest neighbour",))}
+        curves = rivals.curves(name)
+        panels[title] = {**lines, **{label: curves[f"{key}_correct"] for key, label in references.items()}}
+    return {"improving.svg": learning_curves(panels, [0.1] * len(panels), grey=tuple(references.values()))}
 
 
 def tables(runs: Path) -> dict[str, str]:
-    """Cumulative accuracy before and after: the mean over seeds with its interval; of rivals that over lifetimes."""
+    """Accuracy before and after, cumulative and over the last tenth: means over seeds with their intervals; of rivals
+    those over lifetimes.
+    """
+    header = [f"{title}: {column}" for title in DATA.values() for column in ("before", "after", "gain")]
+    measures = {"scores": "cumulative_accuracy", "last": "final_accuracy"}
+    return {
+        table: markdown(["start", *header, "meta-training"], [*_starts(runs, measure), *_rivals(runs, measure)])
+        for table, measure in measures.items()
+    }
+
+
+def _starts(runs: Path, measure: str) -> list[list[str]]:
     rows = []
     for start in STARTS:
         before, after = (_runs(runs, start, when) for when in ("before", "after"))
         cells = []
         for name in DATA:
-            pair = means(before, name), means(after, name)
+            pair = means(before, name, measure), means(after, name, measure)
             gains = [late - early for early, late in zip(*pair, strict=True)]
             cells += [over_seeds(pair[0]), over_seeds(pair[1]), over_seeds(gains)]
         rows.append([start, *cells, seconds(after)])
-    rivals = run_in(runs / "improving_rivals")
-    for key, rival in evaluation(rivals, "own")["baselines"].items():
-        scores = [score(evaluation(rivals, name)["baselines"][key]) for name in DATA]
-        rows.append([f"*{rival_name(rival)}*", "", scores[0], "", "", scores[1], "", ""])
-    header = [f"{title}: {column}" for title in DATA.values() for column in ("before", "after", "gain")]
-    return {"scores": markdown(["start", *header, "meta-training"], rows)}
+    return rows
+
+
+def _rivals(runs: Path, measure: str) -> list[list[str]]:
+    rows = []
+    for folder, addition in {"improving_rivals": "", "improving_one_layer": ", one layer"}.items():
+        run = run_in(runs / folder)
+        for key, rival in evaluation(run, "own")["baselines"].items():
+            scores = [score(evaluation(run, name)["baselines"][key], measure) for name in DATA]
+            rows.append([f"*{rival_name(rival)}{addition}*", "", scores[0], "", "", scores[1], "", ""])
+    return rows

@@ -46,7 +46,7 @@ def commands(seeds: Sequence[int]) -> tuple[str, ...]:
         "vsml train recipes/quickstart.gin evaluators/introspection.gin "
         "'EVALUATORS=[@evaluators.ShownAgain(), @evaluators.Dynamics(), @early/evaluators.Dynamics(), "
         "@evaluators.Agreement()]' early/evaluators.Dynamics.name=digits_early early/evaluators.Dynamics.learned=20 "
-        f"train.evaluate_every=25 SEED={seed} --run_dir RUNS/introspection/seed_{seed}"
+        f"train.evaluate_every=50 SEED={seed} --run_dir RUNS/introspection/seed_{seed}"
         for seed in seeds
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from drawing import TINY, WIDTH, as_list, markdown, over_seeds, run_in, short
+from drawing import TINY, WIDTH, as_list, evaluation, markdown, over_seeds, run_in, short
 from matplotlib.figure import Figure
 
 from vsml.analysis.plots import COLOURS, GREY, as_svg, tidy
@@ -21,8 +21,8 @@ LEARNERS = {
 }
 RIVALS = {"best_sgd": "SGD", "nearest_class_mean": "class mean", "best_rls": "RLS", "nearest_neighbour": "1-NN"}
 GRIDS = (
-    "evaluators.Baselines.hidden=[0] evaluators.Baselines.sgd_learning_rates=[0.002,0.005,0.01,0.02,0.04,0.08] "
-    "evaluators.Baselines.rls_features=[0] evaluators.Baselines.ridges=[1,10,100]"
+    "evaluators.Baselines.hidden=[0] evaluators.Baselines.sgd_learning_rates=[0.005,0.01,0.02,0.04,0.08,0.16,0.32] "
+    "evaluators.Baselines.rls_features=[0] evaluators.Baselines.ridges=[0.1,0.3,1,3,10,30,100,300,1000,3000]"
 )
 """Of SGD and least squares in one layer, which read what VSML reads."""
 _FEW = (
@@ -121,12 +121,14 @@ def tables(runs: Path) -> dict[str, str]:
             if not scores:
                 row += ["cannot be run", "-"]
                 continue
-            row += [over_seeds(scores), short(float(np.mean(scores) - np.mean(_scores(group, "reference"))))]
+            changes = np.subtract(scores, _scores(group, "reference"))  # of each seed
+            row += [over_seeds(scores), over_seeds(changes.tolist())]
         learners.append(row)
         row = [title]
         for key in RIVALS:
             value, reference = (_accuracy(rivals, name, f"{key}_correct") for name in (variant, "reference"))
-            row += [short(value), short(value - reference)]
+            edge = "*" if evaluation(rivals, variant)["baselines"][key].get("at_grid_edge") else ""
+            row += [f"{short(value)}{edge}", short(value - reference)]
         others.append(row)
     windows = {learner: _windows(group) for learner, group in groups.items()}
     longer = markdown(
