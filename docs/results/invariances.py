@@ -21,7 +21,7 @@ LEARNERS = {
 }
 RIVALS = {"best_sgd": "SGD", "nearest_class_mean": "class mean", "best_rls": "RLS", "nearest_neighbour": "1-NN"}
 GRIDS = (
-    "evaluators.Baselines.hidden=[0] evaluators.Baselines.sgd_learning_rates=[0.005,0.01,0.02,0.04,0.08,0.16,0.32] "
+    "evaluators.Baselines.hidden=[0] evaluators.Baselines.sgd_learning_rates=[0.002,0.005,0.01,0.02,0.04,0.08,0.16] "
     "evaluators.Baselines.rls_features=[0] evaluators.Baselines.ridges=[0.1,0.3,1,3,10,30,100,300,1000,3000]"
 )
 """Of SGD and least squares in one layer, which read what VSML reads."""
