@@ -54,6 +54,7 @@ NOT_RUN = {
     "--distributed": "one of several processes; tests/training/test_distributed.py",
     "--launcher": "needs a cluster; tests/launch/test_launchers.py",
     "pip install": "needs a network",
+    "recipes/small/improve_clone.gin": "needs a clone: tests/test_results.py makes one and goes on from it",
     "--on tasks/mnist.gin": "needs MNIST: test_transfer",
     "--on tasks/kmnist.gin": "needs KMNIST: test_transfer",
 }
@@ -196,7 +197,7 @@ def stand_in(words: list[str], trained: Path) -> None:
     sweep = sweeps.load(words[1], words[2:cut])
     chosen = words[words.index("--sweep_dir") + 1] if "--sweep_dir" in words else f"runs/{Path(words[1]).stem}"
     record(sweep, Path(chosen))
-    for point in sweep.points[:4]:
+    for point in sweep.points[:9]:
         if not point.run_directory(Path(chosen)).exists():
             shutil.copytree(trained, point.run_directory(Path(chosen)))
 
@@ -218,8 +219,9 @@ def run(command: str, dry: bool, trained: Path, capfd: pytest.CaptureFixture[str
     words = small(command, dry)
     if words[0] == "train" and not dry and "--dry_run" not in words:
         words += [] if "--run_dir" in words else ["--run_dir", f"runs/{abs(hash(command))}"]
-    if dry and words[0] == "eval":
-        path, overrides = Path(words[1]), [word for word in words[2:] if word != "--on"]
+    if dry and words[0] in ("eval", "introspect"):
+        looked_into = ["evaluators/introspection.gin"] if words[0] == "introspect" else []
+        path, overrides = Path(words[1]), [*looked_into, *(word for word in words[2:] if word != "--on")]
         _config(path, sources.of_path(path), overrides).build()
         return
     if dry and words[0] == "report":
