@@ -24,6 +24,8 @@ FEW_RIVALS = (
     *("evaluators.Baselines.rls_features=[4]", "evaluators.Baselines.ridges=[1]"),
 )
 """Settings of an evaluation beside rivals that takes seconds, for the tests."""
+RIVALS = {"best_sgd": "best SGD", "best_adam": "best Adam", "nearest_neighbour": "1-nearest neighbour"}
+"""Rivals whose learning curves stand in grey beside those of learners, and their labels."""
 
 
 def run_in(path: Path) -> Run:
@@ -81,6 +83,12 @@ def means(group: Sequence[Run], name: str, score: str = "cumulative_accuracy") -
 def pooled(group: Sequence[Run], name: str, curve: str = "correct") -> np.ndarray:
     """A curve of an evaluation, with the lifetimes of all runs: [lifetimes, T]."""
     return np.concatenate([run.curves(name)[curve] for run in group])
+
+
+def rival_curves(run: Run, name: str) -> dict[str, np.ndarray]:
+    """Learning curves of the rivals that stand in grey beside those of learners, by label: each [lifetimes, T]."""
+    curves = run.curves(name)
+    return {label: curves[f"{key}_correct"] for key, label in RIVALS.items()}
 
 
 def seconds(group: Sequence[Run]) -> str:

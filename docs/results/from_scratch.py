@@ -7,6 +7,7 @@ from pathlib import Path
 
 from drawing import (
     FEW_RIVALS,
+    RIVALS,
     TINY,
     as_list,
     evaluation,
@@ -15,6 +16,7 @@ from drawing import (
     means,
     over_seeds,
     pooled,
+    rival_curves,
     rival_name,
     run_in,
     score,
@@ -53,14 +55,12 @@ def _rivals(runs: Path) -> Run:
 def figures(runs: Path) -> dict[str, str]:
     """Learning curves of each learner, all seeds together, and of rivals in grey."""
     rows, rivals = read_results(runs / "from_scratch").rows, _rivals(runs)
-    references = {"best_sgd": "best SGD", "best_adam": "best Adam", "nearest_neighbour": "1-nearest neighbour"}
     panels = {}
     for name, title in PANELS.items():
         lines = {label: pooled(group, name) for label, group in rows.items()}
-        curves = rivals.curves(name)
-        panels[title] = {**lines, **{label: curves[f"{key}_correct"] for key, label in references.items()}}
+        panels[title] = {**lines, **rival_curves(rivals, name)}
     chances = [evaluation(rivals, name)["chance"] for name in PANELS]
-    return {"from_scratch.svg": learning_curves(panels, chances, grey=tuple(references.values()))}
+    return {"from_scratch.svg": learning_curves(panels, chances, grey=tuple(RIVALS.values()))}
 
 
 def tables(runs: Path) -> dict[str, str]:

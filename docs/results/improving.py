@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from drawing import (
     FEW_RIVALS,
+    RIVALS,
     TINY,
     as_list,
     evaluation,
@@ -16,6 +17,7 @@ from drawing import (
     means,
     over_seeds,
     pooled,
+    rival_curves,
     rival_name,
     run_in,
     score,
@@ -78,16 +80,14 @@ def figures(runs: Path) -> dict[str, str]:
     """Learning curves before and after meta-training, all seeds together, and those of rivals in grey."""
     panels: dict[str, dict[str, np.ndarray]] = {}
     rivals = run_in(runs / "improving_rivals")
-    references = {"best_sgd": "best SGD", "best_adam": "best Adam", "nearest_neighbour": "1-nearest neighbour"}
     for name, title in DATA.items():
         lines = {
             f"{start}, {when}": pooled(_runs(runs, start, when), name)
             for start in STARTS
             for when in ("before", "after")
         }
-        curves = rivals.curves(name)
-        panels[title] = {**lines, **{label: curves[f"{key}_correct"] for key, label in references.items()}}
-    return {"improving.svg": learning_curves(panels, [0.1] * len(panels), grey=tuple(references.values()))}
+        panels[title] = {**lines, **rival_curves(rivals, name)}
+    return {"improving.svg": learning_curves(panels, [0.1] * len(panels), grey=tuple(RIVALS.values()))}
 
 
 def tables(runs: Path) -> dict[str, str]:
