@@ -151,3 +151,17 @@ def test_genomes_that_are_too_small_are_refused(options, message):
 def test_clearing_what_no_backward_pass_left_is_refused():
     with pytest.raises(UserError, match="no backward pass to clear"):
         VSML(Bilinear(), clear_feedback=True)
+
+
+def test_without_silent_inputs_a_sub_rnn_neither_changes_nor_sends_where_its_forward_message_is_0():
+    cell = Bilinear(size=3, rank=6, silent_inputs=False)
+    params = jax.tree.map(lambda leaf: leaf + 0.3, cell.init(jax.random.key(0), 2, 2))
+    state = cell.initial_state(jax.random.key(1), units=4, fan_in=4, random_share=1.0)
+    forward, backward = jnp.array([[0.0, 1.0, 0.0, -2.0]] * 2), jnp.ones((2, 4))
+    changed = np.asarray(cell.update(params, state, forward, backward)["s"] != state["s"]).any(0)
+    sent = cell.messages(params, state, forward, backward, lambda p: p, lambda p: p)
+    heard = [False, True, False, True]
+    np.testing.assert_array_equal(changed, heard)
+    for message in sent:
+        np.testing.assert_array_equal(np.asarray(message != 0).any(0), heard)
+    assert "b" in Bilinear(size=3).init(jax.random.key(0), 2, 2)["forward"]

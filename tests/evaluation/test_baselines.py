@@ -20,7 +20,14 @@ from vsml.evaluation import Baselines, OnlineAccuracy
 from vsml.evaluation import baselines as module
 from vsml.evaluation.baselines import Descents
 from vsml.evaluation.rollouts import run_lifetimes
-from vsml.learners import GradientDescent, Learner, NearestClassMean, NearestNeighbour, RecursiveLeastSquares
+from vsml.learners import (
+    GradientDescent,
+    Learner,
+    NearestClassMean,
+    NearestNeighbour,
+    RecursiveLeastSquares,
+    UnitLength,
+)
 from vsml.tasks import ClassificationTask, TaskDistribution, TaskSpec
 
 
@@ -55,6 +62,7 @@ LEARNERS: dict[str, Callable[[dict[str, Any]], Learner]] = {
     "best_adam": lambda facts: GradientDescent(optax.adam(facts["learning_rate"]), (facts["hidden"],)),
     "nearest_class_mean": lambda facts: NearestClassMean(),
     "nearest_neighbour": lambda facts: NearestNeighbour(),
+    "nearest_by_angle": lambda facts: UnitLength(NearestNeighbour()),
     "best_rls": lambda facts: RecursiveLeastSquares(facts["features"], facts["ridge"]),
 }
 
@@ -64,6 +72,7 @@ def test_a_rival_is_its_learner_by_itself_on_the_same_lifetimes():
         hidden=(7,),
         sgd_learning_rates=(0.002, 0.05),
         adam_learning_rates=(0.001, 0.02),
+        nearest_by_angle=True,
         rls_features=(9,),
         ridges=(0.5, 5),
     )

@@ -26,7 +26,10 @@ from vsml.learners import (
     MetaRNN,
     NearestClassMean,
     NearestNeighbour,
+    RandomFeatures,
     RecursiveLeastSquares,
+    RememberedExamples,
+    Standardised,
 )
 from vsml.learners.unroll import unroll
 from vsml.sharing import Grouped, Typed
@@ -48,6 +51,10 @@ LEARNERS: dict[str, Learner] = {
     "nearest class mean": NearestClassMean(),
     "nearest neighbour": NearestNeighbour(),
     "least squares": RecursiveLeastSquares(features=4),
+    "VSML, random features": RandomFeatures(Standardised(VSML(SMALL, message_size=3, feed_label=True)), num=5),
+    "VSML, remembered examples": RememberedExamples(
+        VSML(SMALL, message_size=3, micro_ticks=1, feedback="backward_pass"), num=3
+    ),
 }
 every_learner = pytest.mark.parametrize("learner", LEARNERS.values(), ids=LEARNERS.keys())
 SPEC = NoiseTasks(length=4).spec

@@ -54,6 +54,9 @@ class Bilinear(Cell):
       learning_rate: of the weights in `backprop`; in `random` what the changes of the state are scaled with.
       bias_learning_rate: of the biases in `backprop`. A neuron adds up the biases of the sub-RNNs before it, so its
         bias moves at this rate times their number.
+      silent_inputs: whether forward factors have the constant of F_r [1, ...], so that a sub-RNN changes and sends
+        while its forward message is 0. Without, it does neither, so that a layer may have any number of silent inputs;
+        `backprop` is then gradient descent on a single layer without biases.
       bound: of the entries of the state. Changes in proportion to the state may grow without end in lifetimes longer
         than those of meta-training; where they are bounded they cannot. None leaves them alone.
     """
@@ -63,6 +66,7 @@ class Bilinear(Cell):
     start: Literal["random", "backprop"] = "random"
     learning_rate: float = 0.01
     bias_learning_rate: float = 1e-4
+    silent_inputs: bool = True
     bound: float | None = None
 
     sends_before_update: ClassVar[bool] = True
@@ -92,7 +96,10 @@ class Bilinear(Cell):
             "send_forward": _read_out(keys[4], outgoing, self.rank),
             "send_backward": _read_out(keys[5], outgoing, self.rank),
         }
-        return genome if self.start == "random" else self._backprop(genome, incoming)
+        genome = genome if self.start == "random" else self._backprop(genome, incoming)
+        if not self.silent_inputs:
+            del genome["forward"]["b"]
+        return genome
 
     def initial_state(self, key: Key, units: int, fan_in: int, random_share: float) -> State:
         """The first `random_share` of s is truncated normal with std 1 / sqrt(fan_in), the rest 0."""
@@ -172,11 +179,11 @@ def _products(genome: Params, s: Array, forward_in: Array, backward_in: Array) -
     activation = jnp.tanh(forward_in)
     features = jnp.concatenate([activation, jnp.square(activation)])
     state, forward, backward = genome["state"], genome["forward"], genome["backward"]
+    from_forward = product(incoming_columns(forward["w"], 0, incoming_forward, incoming_forward).T, features)
+    if "b" in forward:
+        from_forward = from_forward + forward["b"][:, None]
     return (
         (product(state["w"].T, s) + state["b"][:, None])
-        * (
-            product(incoming_columns(forward["w"], 0, incoming_forward, incoming_forward).T, features)
-            + forward["b"][:, None]
-        )
+        * from_forward
         * (product(backward["w"][:, :incoming_backward].T, backward_in) + backward["b"][:, None])
     )

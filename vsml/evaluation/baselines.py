@@ -33,6 +33,7 @@ from vsml.learners.gradient_descent import GradientDescent
 from vsml.learners.nearest_class_mean import NearestClassMean
 from vsml.learners.nearest_neighbour import NearestNeighbour
 from vsml.learners.recursive_least_squares import RecursiveLeastSquares
+from vsml.learners.unit_length import UnitLength
 from vsml.tasks.base import Task, TaskDistribution, TaskSpec
 from vsml.types import Array, Key
 
@@ -188,6 +189,7 @@ class Baselines:
       adam_learning_rates: to try with Adam, ascending; () leaves Adam out.
       nearest_class_mean: whether it is there.
       nearest_neighbour: whether it is there.
+      nearest_by_angle: whether nearest neighbour on inputs of one length is there as well.
       rls_features: numbers of random ReLU features to try with recursive least squares; 0 is the inputs themselves,
         tried where they are at most 1,024; () leaves it out.
       ridges: to try with recursive least squares, ascending; () leaves it out.
@@ -198,6 +200,7 @@ class Baselines:
     adam_learning_rates: tuple[float, ...] = (0.0002, 0.0005, 0.0008, 0.0015, 0.003, 0.01)
     nearest_class_mean: bool = True
     nearest_neighbour: bool = True
+    nearest_by_angle: bool = False
     rls_features: tuple[int, ...] = (0, 512)
     ridges: tuple[float, ...] = (0.3, 1, 3, 10, 30, 100, 300, 1000, 3000)
 
@@ -230,7 +233,8 @@ class Baselines:
         Computed once per process for the same arguments: they do not depend on what is being meta-trained.
 
         Returns:
-          `best_sgd`, `best_adam`, `nearest_class_mean`, `nearest_neighbour`, `best_rls`, as far as they are asked for.
+          `best_sgd`, `best_adam`, `nearest_class_mean`, `nearest_neighbour`, `nearest_by_angle`, `best_rls`, as far as
+          they are asked for.
         """
         return {key: found.rival for key, found in self.found(tasks, lifetimes, seed).items()}
 
@@ -250,6 +254,8 @@ class Baselines:
             found["nearest_class_mean"] = _alone("nearest class mean", NearestClassMean(), *given)
         if self.nearest_neighbour:
             found["nearest_neighbour"] = _alone("1-nearest neighbour", NearestNeighbour(), *given)
+        if self.nearest_by_angle:
+            found["nearest_by_angle"] = _alone("1-NN by angle", UnitLength(NearestNeighbour()), *given)
         regressions = tuple(
             Regressions(features) for features in self.rls_features if features or tasks.spec.num_inputs <= MOST_INPUTS
         )

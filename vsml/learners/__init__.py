@@ -9,7 +9,11 @@ from vsml.learners.hebbian import HebbianFastWeights
 from vsml.learners.meta_rnn import MetaRNN
 from vsml.learners.nearest_class_mean import NearestClassMean
 from vsml.learners.nearest_neighbour import NearestNeighbour
+from vsml.learners.random_features import RandomFeatures
 from vsml.learners.recursive_least_squares import RecursiveLeastSquares
+from vsml.learners.remembered_examples import RememberedExamples
+from vsml.learners.standardised import Standardised
+from vsml.learners.unit_length import UnitLength
 from vsml.learners.vsml import VSML
 
 PARTS = (ConvFrontEnd,)
@@ -25,5 +29,9 @@ __all__ = [
     "MetaRNN",
     "NearestClassMean",
     "NearestNeighbour",
+    "RandomFeatures",
     "RecursiveLeastSquares",
+    "RememberedExamples",
+    "Standardised",
+    "UnitLength",
 ]

@@ -79,8 +79,9 @@ class Learner(ABC):
         """Takes in what answered the outputs.
 
         Args:
-          state: as `predict` returned it for this very x.
-          x: [B, *input_shape].
+          state: as `predict` returned it for this very example.
+          x: [B, *input_shape]: what `predict` was given, or what a front-end before this learner has made of the same
+            example since.
           feedback: the kinds that `TaskSpec.feedback` names, the others None.
 
         Returns:

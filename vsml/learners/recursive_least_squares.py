@@ -28,11 +28,9 @@ from vsml.hardware import products_in
 from vsml.learners.base import Learner
 from vsml.learners.confidence import as_logits, no_evidence, weighed
 from vsml.learners.feedback import check_feedback
+from vsml.learners.random_features import Drawn, draw
 from vsml.tasks.base import Feedback, TaskSpec
 from vsml.types import Array, Key, Params, State
-
-OFFSET = 0.3
-"""Standard deviation of b, whose values put the kinks of the features at different distances from 0."""
 
 
 class Regression(NamedTuple):
@@ -40,7 +38,7 @@ class Regression(NamedTuple):
 
     w: Array  # [F, C]
     root: Array  # [F, F], S
-    random: tuple[Array, Array] | None  # R [n, F - 1] and b [F - 1]
+    random: Drawn | None  # R [n, F - 1] and b [F - 1]
     evidence: Array  # [K], see `confidence`
 
 
@@ -76,9 +74,7 @@ class RecursiveLeastSquares(Learner):
         check_feedback("learners.RecursiveLeastSquares", ("target",), spec, "use another learner")
         n, random = spec.num_inputs, None
         if self.features:
-            weights, offsets = jax.random.split(key)
-            directions = jax.random.normal(weights, (n, self.features)) / n**0.5
-            random = directions, OFFSET * jax.random.normal(offsets, (self.features,))
+            random = draw(key, n, self.features)
         size = (self.features or n) + 1
         w = jnp.zeros((size, spec.num_outputs), jnp.float32)
         return Regression(w, jnp.eye(size) / jnp.sqrt(self.ridge), random, no_evidence())
@@ -114,9 +110,8 @@ def _features(state: Regression, x: Array) -> Array:
     """[B, F]."""
     x = x.reshape(x.shape[0], -1)
     if state.random is not None:
-        directions, offsets = state.random
         with products_in("float32"):
-            x = jax.nn.relu(x @ directions + offsets[None])
+            x = state.random(x)
     return jnp.concatenate([x, jnp.ones((x.shape[0], 1), x.dtype)], axis=1)
 
 

@@ -222,6 +222,7 @@ class VSML(Learner):
     def learn(self, params: Params, state: State, x: Array, feedback: Feedback) -> State:
         """Sends the feedback backward: at once in a backward pass, or together with the next example."""
         wirings = self._wirings(x, state["backward"][-1])
+        state = self._reading(state, x)
 
         def example(state: State, feedback: Feedback) -> State:
             cells, forward, backward = self._answered(params, wirings, state, feedback)
@@ -245,6 +246,7 @@ class VSML(Learner):
         sends to its input neurons: with the feedback at hand in the backward pass, without one in the forward pass.
         """
         wirings = self._wirings(x, state["backward"][-1])
+        state = self._reading(state, x)
 
         def example(state: State, feedback: Feedback) -> list[Array]:
             return self._answered(params, wirings, state, feedback)[2]
@@ -327,6 +329,15 @@ class VSML(Learner):
         if self.feedback == "backward_pass":
             return self._visit_layers(params, wirings, cells, forward, backward, True)
         return cells, forward, backward
+
+    def _reading(self, state: State, x: Array) -> State:
+        """The state with what the input neurons send in the backward pass: x, which a front-end before this learner may
+        have changed since the prediction.
+        """
+        if self.feedback == "delayed" or self.front_end is not None:
+            return state
+        first, *others = state["forward"]
+        return {**state, "forward": [first.at[:, INPUT_CHANNEL].set(x.reshape(first[:, INPUT_CHANNEL].shape)), *others]}
 
     def _visit_layers(
         self,

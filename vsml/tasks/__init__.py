@@ -17,6 +17,7 @@ from vsml.tasks.base import (
 )
 from vsml.tasks.classification import Classification
 from vsml.tasks.few_shot import FewShot
+from vsml.tasks.gaussian_mixtures import GaussianMixtures
 from vsml.tasks.held_out import HeldOut
 from vsml.tasks.mixture import Mixture
 from vsml.tasks.supervised import ClassificationTask, RegressionTask
@@ -29,6 +30,7 @@ __all__ = [
     "Examples",
     "Feedback",
     "FewShot",
+    "GaussianMixtures",
     "HeldOut",
     "Mixture",
     "RegressionTask",

@@ -1,0 +1,227 @@
+"""What stands in front of a learner: random features, running standardisation, similarity to remembered examples."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from stepping import labelled
+
+from vsml.cells import Bilinear
+from vsml.errors import UserError
+from vsml.learners import (
+    VSML,
+    GradientDescent,
+    NearestClassMean,
+    RandomFeatures,
+    RememberedExamples,
+    Standardised,
+    UnitLength,
+)
+from vsml.learners.front_end import Reading
+from vsml.learners.unroll import unroll
+from vsml.tasks import Feedback, TaskSpec
+
+SPEC = TaskSpec((3, 2), 2, length=7)
+DESCENT = GradientDescent(optax.sgd(0.1))
+
+
+def examples(spec: TaskSpec = SPEC, seed: int = 0) -> tuple[jax.Array, jax.Array]:
+    generator = np.random.default_rng(seed)
+    x = generator.normal(3.0, 2.0, (spec.length, spec.batch, *spec.input_shape)).astype(np.float32)
+    y = generator.integers(spec.num_outputs, size=(spec.length, spec.batch))
+    return jnp.asarray(x), jax.nn.one_hot(y, spec.num_outputs)
+
+
+def read_by(state: Reading) -> jax.Array:
+    """What the learner behind reads, after a prediction."""
+    assert state.read is not None
+    return state.read
+
+
+def test_the_inner_learner_lives_on_the_features():
+    learner = RandomFeatures(DESCENT, num=5)
+    state = learner.initial_state({}, jax.random.key(1), SPEC)
+    x, y = examples()
+    features = np.maximum(
+        np.asarray(x).reshape(7, 1, 6) @ np.asarray(state.front.directions) + np.asarray(state.front.offsets), 0
+    )
+    assert np.ptp(features) > 0.5
+    expected = unroll(DESCENT, {}, state.inner, labelled(jnp.asarray(features), y))
+    lived = unroll(learner, {}, state, labelled(x, y))
+    np.testing.assert_allclose(lived.outputs, expected.outputs, rtol=1e-5, atol=1e-6)
+    assert jax.tree.map(jnp.shape, learner.learned_variables(lived.state)) == jax.tree.map(
+        jnp.shape, DESCENT.learned_variables(expected.state)
+    )
+    np.testing.assert_array_equal(lived.state.front.directions, state.front.directions)
+
+
+def test_inputs_of_one_length_keep_their_direction():
+    x, _ = examples()
+    learner = UnitLength(NearestClassMean())
+    state = learner.initial_state({}, jax.random.key(0), SPEC)
+    for scale in (1.0, 100.0):
+        predicted, _ = learner.predict({}, state, scale * x[0])
+        rows = np.append(scale * np.asarray(x[0]).ravel(), 1.0)
+        np.testing.assert_allclose(read_by(predicted)[0], rows / np.linalg.norm(rows), rtol=1e-5)
+
+
+def test_features_are_of_one_size_whatever_the_number_of_inputs():
+    for inputs in (50, 1000):
+        spec = TaskSpec((inputs,), 2, length=1)
+        drawn = RandomFeatures(DESCENT, num=2000).initial_state({}, jax.random.key(0), spec).front
+        features = drawn(jax.random.normal(jax.random.key(1), (300, inputs)))
+        assert features.std() == pytest.approx(0.6, abs=0.06)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_inputs_are_standardised_by_those_so_far(batch: int):
+    spec = TaskSpec((4,), 2, length=6, batch=batch)
+    x, y = examples(spec)
+    learner = Standardised(NearestClassMean(), bound=1.5)
+    state = learner.initial_state({}, jax.random.key(0), spec)
+    for step in range(spec.length):
+        predicted, _ = learner.predict({}, state, x[step])
+        seen = np.asarray(x[: step + 1], np.float64).reshape(-1, 4)
+        mean, std = seen.mean(0), seen.std(0)
+        expected = np.clip((np.asarray(x[step]) - mean) / np.where(std > 0, std, np.inf), -1.5, 1.5)
+        np.testing.assert_allclose(read_by(predicted), expected, rtol=1e-5, atol=1e-5)
+        state = learner.learn({}, predicted, x[step], Feedback(error=jnp.zeros((batch, 2)), target=y[step]))
+
+
+def test_a_shift_and_a_scale_of_the_inputs_are_forgotten():
+    spec = TaskSpec((4,), 2, length=200)
+    x, y = examples(spec)
+    learner = Standardised(DESCENT)
+    state = learner.initial_state({}, jax.random.key(0), spec)
+    outputs = [unroll(learner, {}, state, labelled(data, y)).outputs for data in (x, 1000 * x + 5e4)]
+    np.testing.assert_allclose(outputs[1], outputs[0], atol=2e-3)
+
+
+def test_constant_inputs_are_no_trouble():
+    spec = TaskSpec((2,), 2, length=5)
+    x, y = jnp.full((5, 1, 2), 1e4), jax.nn.one_hot(jnp.zeros((5, 1), int), 2)
+    learner = Standardised(DESCENT)
+    lived = unroll(learner, {}, learner.initial_state({}, jax.random.key(0), spec), labelled(x, y))
+    assert jnp.isfinite(lived.outputs).all()
+
+
+def similarities(x: np.ndarray, known: np.ndarray, sharpness: float) -> np.ndarray:
+    """Features of an input [n] beside known examples [t, n], by the text book."""
+    unit = [np.append(each.ravel(), 1.0) for each in (x, *known)]
+    unit = [each / np.linalg.norm(each) for each in unit]
+    cosines = np.array([unit[0] @ other for other in unit[1:]])
+    z = np.exp(sharpness * (cosines - cosines.max(initial=-1)) / max(cosines.std() if len(cosines) else 0, 1e-3))
+    return z / max(np.linalg.norm(z), 1e-3)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_similarities_to_the_first_examples(batch: int):
+    """What is read in a prediction and while learning, also when nothing more is remembered."""
+    spec = TaskSpec((3, 2), 2, length=7, batch=batch)
+    x, y = examples(spec)
+    learner = RememberedExamples(DESCENT, num=4, sharpness=1.5, surprise=0.0)
+    state = learner.initial_state({}, jax.random.key(0), spec)
+    seen = np.zeros((0, 6))
+    for step in range(spec.length):
+        rows = np.asarray(x[step], np.float64).reshape(batch, 6)
+        after = np.concatenate([seen, rows])[:4]
+        predicted, _ = learner.predict({}, state, x[step])
+        feedback = Feedback(error=jnp.zeros((batch, 2)), target=y[step])
+        _, written = learner.keep(predicted.front, x[step], read_by(predicted), feedback)
+        for row, features, learned_with in zip(rows, read_by(predicted), written, strict=True):
+            for found, known in ((features, seen), (learned_with, after)):
+                expected = np.pad(similarities(row, known, 1.5), (0, 4 - len(known)))
+                np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-5)
+        state = learner.learn({}, predicted, x[step], feedback)
+        seen = after
+    assert int(state.front.count) == 4
+
+
+def test_only_what_surprises_is_remembered():
+    spec = TaskSpec((2,), 2, length=4, batch=3)
+    x, _ = examples(spec)
+    learner = RememberedExamples(DESCENT, num=5, surprise=0.2)
+    state = learner.initial_state({}, jax.random.key(0), spec)
+    errors = [[0.3, 0.1, 0.2], [0.1, 0.1, 0.1], [-0.1, -0.5, 0.0], [0.9, 0.9, 0.9]]
+    places = [[0, None, 1], [None, None, None], [None, 2, None], [3, 4, None]]
+    stored = []
+    for step, error in enumerate(errors):
+        feedback = Feedback(error=jnp.asarray(np.outer(error, [1, -1]), jnp.float32), target=jnp.zeros((3, 2)))
+        predicted, _ = learner.predict({}, state, x[step])
+        _, written = learner.keep(predicted.front, x[step], read_by(predicted), feedback)
+        for b, place in enumerate(places[step]):
+            if place is not None:
+                assert int(written[b].argmax()) == place
+                stored.append(np.append(np.asarray(x[step, b]), 1.0))
+        state = learner.learn({}, predicted, x[step], feedback)
+        assert int(state.front.count) == len(stored)
+    expected = np.stack(stored) / np.linalg.norm(stored, axis=1, keepdims=True)
+    np.testing.assert_allclose(state.front.examples, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["gradient descent", "VSML"])
+def test_a_layer_that_descends_on_them_is_a_kernel_machine(kind: str):
+    """Its logits are sums of similarities to remembered examples, weighted by the errors made since."""
+    spec = TaskSpec((4,), 3, length=12)
+    x, y = examples(spec)
+    descent = GradientDescent(optax.sgd(0.5))
+    backprop = VSML(
+        Bilinear(start="backprop", learning_rate=0.5, silent_inputs=False),
+        message_size=1,
+        output_channel=0,
+        micro_ticks=1,
+        reduction="sum",
+        feedback="backward_pass",
+        clear_feedback=True,
+        output_bound=None,
+        random_share=0.0,
+    )
+    learner = RememberedExamples(descent if kind == "gradient descent" else backprop, sharpness=2.0, surprise=0.0)
+    params = learner.init(jax.random.key(0), spec)
+    state = learner.initial_state(params, jax.random.key(1), spec)
+    if kind == "gradient descent":
+        state = state._replace(inner=jax.tree.map(jnp.zeros_like, state.inner))
+    lived = unroll(learner, params, state, labelled(x, y))
+    squash = np.tanh if kind == "VSML" else np.asarray
+    weights, bias, inputs = np.zeros((12, 3)), np.zeros(3), np.asarray(x, np.float64)[:, 0]
+    for t, row in enumerate(inputs):
+        logits = squash(similarities(row, inputs[:t], 2.0)) @ weights[:t] + bias
+        np.testing.assert_allclose(lived.outputs[t, 0], logits, rtol=1e-3, atol=1e-4)
+        slope = np.exp(logits) / np.exp(logits).sum() - np.asarray(y[t, 0])
+        weights[: t + 1] -= 0.5 * np.outer(squash(similarities(row, inputs[: t + 1], 2.0)), slope)
+        bias -= 0.5 * slope if kind == "gradient descent" else 0
+
+
+def test_a_projection_changes_similarities_little():
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(5, 300))[np.arange(40) % 5][:, None] + 0.5 * generator.normal(size=(40, 1, 300))
+    projected = x @ generator.normal(size=(300, 300)) / 300**0.5
+    learner = RememberedExamples(DESCENT, surprise=0.0)
+    read = []
+    for data in (x, projected):
+        spec = TaskSpec((300,), 2, length=40)
+        state = learner.initial_state({}, jax.random.key(0), spec)
+        for row in jnp.asarray(data, jnp.float32):
+            predicted, _ = learner.predict({}, state, row)
+            state = learner.learn({}, predicted, row, Feedback(error=jnp.zeros((1, 2)), target=jnp.zeros((1, 2))))
+        read.append(read_by(predicted)[0, :39])
+    assert read[0].shape == (39,)
+    assert 0.02 < float(read[0].mean()) < 0.3
+    assert np.corrcoef(*read)[0, 1] > 0.95
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: RandomFeatures(DESCENT, num=0), r"learners\.RandomFeatures\.num is 0: set it to 1 or more"),
+        (lambda: RememberedExamples(DESCENT, num=0), r"learners\.RememberedExamples\.num is 0: set it to 1 or more"),
+        (lambda: RememberedExamples(DESCENT, sharpness=-1.0), r"RememberedExamples\.sharpness is -1.0: set it to 0 or"),
+        (lambda: Standardised(DESCENT, bound=-1), r"learners\.Standardised\.bound is -1: set it above 0"),
+    ],
+)
+def test_mistakes_are_named(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
