@@ -42,7 +42,7 @@ DISTRIBUTIONS = {
 }
 
 # What a target imports only when it is called, and so leaves to whoever calls it.
-LATE = {"core": {":learned"}}
+LATE = {"core": {":estimator", ":learned"}}
 
 
 def pinned(name: str, python: str) -> list[str]:

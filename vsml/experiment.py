@@ -33,8 +33,8 @@ class Experiment:
       population: lifetimes per meta-step (pairs of lifetimes for ES), spread over all devices.
       seed: of everything random.
       start_from: the meta-parameters to begin with: a run directory (its newest checkpoint), a checkpoint of one
-        (`runs/quickstart@300`, `runs/quickstart@best`) or a file of `vsml export`, relative to the working directory;
-        None for fresh ones. Optimizer and estimator are fresh.
+        (`runs/quickstart@300`, `runs/quickstart@best`) or a file of `vsml export`, relative to the working directory,
+        or `pretrained:NAME`; None for fresh ones. Optimizer and estimator are fresh.
       evaluators: run with V_M frozen at the end of meta-training.
       parallel: how the population is spread over devices; both give the same numbers.
       precision: of matrix products, in meta-training and evaluation: `float32` is exact on every device, `bfloat16`

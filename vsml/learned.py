@@ -2,6 +2,7 @@
 
     load(SOURCE) -> LearnedAlgorithm      .online(x, y)          a whole lifetime at once
                                           .begin(inputs, classes) -> Lifetime     example by example
+                                          .init, .predict, .learn                 functions for a loop of one's own
 
 Example: inputs of 7 numbers in 3 classes, whatever the algorithm was meta-trained on.
 
@@ -15,6 +16,18 @@ Example: inputs of 7 numbers in 3 classes, whatever the algorithm was meta-train
 >>> for example, label in zip(x, y):
 ...     output = lifetime.predict(example)
 ...     lifetime.learn(label)
+>>> bool(np.allclose(output, outputs[-1], atol=1e-4))
+True
+
+The same with functions that have no side effects, under jit, vmap and scan:
+
+>>> import jax
+>>> def step(state, example):
+...     x, label = example
+...     state, output = algorithm.predict(state, x)
+...     return algorithm.learn(state, x, output, label), output
+>>> state = algorithm.init(jax.random.key(0), inputs=7, outputs=3)
+>>> state, outputs = jax.jit(lambda state: jax.lax.scan(step, state, (x.astype(np.float32), y)))(state)
 >>> bool(np.allclose(output, outputs[-1], atol=1e-4))
 True
 """
@@ -40,6 +53,7 @@ from vsml.hardware import products_in
 from vsml.learners.base import Learner
 from vsml.learners.unroll import unroll
 from vsml.runs import sources
+from vsml.runs.meta_parameters import MetaParameters
 from vsml.tasks.base import Feedback, TaskSpec
 from vsml.tasks.supervised import ClassificationTask
 from vsml.types import Array, Key, Params, State
@@ -50,20 +64,32 @@ def load(source: str | Path) -> LearnedAlgorithm:
 
     Args:
       source: a run directory (its newest checkpoint), a checkpoint of one (`runs/quickstart@300`,
-        `runs/quickstart@best`) or a file of `vsml export`.
+        `runs/quickstart@best`), a file of `vsml export` or `pretrained:NAME`.
 
     Raises:
       UserError: there is no such run, checkpoint or file, or it is damaged, or its parts are not there.
     """
     path, which = sources.find(str(source), "vsml.load")
-    found = sources.of_path(path, which)
+    return _built(str(source), path, sources.of_path(path, which))
+
+
+def _built(source: str, path: Path, found: MetaParameters) -> LearnedAlgorithm:
+    """The algorithm of meta-parameters from a path; `source` is what people call it."""
     config = sources.config_of(path, found)
     experiment = config.build()
     specs = tuple(sources.task_specs(found.about))
     if mismatch := found.mismatch(wanted := experiment.learner.params_shapes(specs[0])):
         raise UserError(f"{source}: its meta-parameters do not fit the learner of its config ({mismatch})")
     about = {key: value for key, value in found.about.items() if key not in ("config", "specs")}
-    return LearnedAlgorithm(experiment.learner, found.fill(wanted), config, experiment, specs, about)
+    return LearnedAlgorithm(experiment.learner, found.fill(wanted), config, experiment, specs, about, found)
+
+
+def _unpickled(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> LearnedAlgorithm:
+    return _built("a pickled algorithm", Path(about["recipe"]), MetaParameters(arrays, about))
+
+
+OPEN_ENDED = 10_000
+"""Length of a lifetime that goes on example by example, for learners that make room for what they will see."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -79,6 +105,7 @@ class LearnedAlgorithm:
       experiment: everything that the config builds, such as `experiment.tasks` and `experiment.evaluators`.
       specs: shapes of the tasks of meta-training, one per member of a mixture.
       about: `recipe`, `step` (meta-steps), `seconds` of meta-training, `versions`, `started_from`.
+      saved: what it was read from: the arrays by name.
     """
 
     learner: Learner
@@ -87,6 +114,15 @@ class LearnedAlgorithm:
     experiment: Experiment
     specs: tuple[TaskSpec, ...]
     about: Mapping[str, Any]
+    saved: MetaParameters
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles hold what a file of `vsml export` holds, and nothing of this machine."""
+        return _unpickled, (dict(self.saved.arrays), dict(self.saved.about))
+
+    def __deepcopy__(self, memo: Any) -> LearnedAlgorithm:
+        """Itself: nothing changes it."""
+        return self
 
     def __repr__(self) -> str:
         name = f"learners.{type(self.learner).__name__}"
@@ -135,8 +171,37 @@ class LearnedAlgorithm:
         Raises:
           UserError: the learner cannot work on such tasks.
         """
+        return Lifetime(self, self.spec(inputs, outputs), seed)
+
+    def init(self, key: Key, inputs: int | tuple[int, ...], outputs: int) -> State:
+        """The state of a lifetime that begins; a function without side effects, as the next two.
+
+        Args:
+          key: of the random numbers in it.
+          inputs: numbers of an input, or the shape of one.
+          outputs: classes.
+
+        Raises:
+          UserError: the learner cannot work on such tasks.
+        """
+        return self.learner.initial_state(self.params, key, self.spec(inputs, outputs))
+
+    def predict(self, state: State, x: Array) -> tuple[State, Array]:
+        """The state after a prediction, for `learn` alone, and the logits [outputs] for an input x [*input_shape]."""
+        with self._precision:
+            state, output = self.learner.predict(self.params, state, x[None])
+        return state, output[0]
+
+    def learn(self, state: State, x: Array, output: Array, label: Array | int) -> State:
+        """The state after the label of the input that was just predicted, with what `predict` gave for it."""
+        feedback = feedback_of(label, output[None])
+        with self._precision:
+            return self.learner.learn(self.params, state, x[None], feedback)
+
+    def spec(self, inputs: int | tuple[int, ...], outputs: int) -> TaskSpec:
+        """The shape of a task. Raises `UserError` where the meta-parameters do not fit it."""
         shape = (inputs,) if isinstance(inputs, int) else tuple(inputs)
-        return Lifetime(self, self._spec(shape, outputs, self.specs[0].length), seed)
+        return self._spec(shape, outputs, OPEN_ENDED)
 
     def _spec(self, input_shape: tuple[int, ...], outputs: int, length: int) -> TaskSpec:
         """The shape of a task, which the meta-parameters fit."""
@@ -208,8 +273,7 @@ class Lifetime:
         labels = _labels(np.asarray(label)[None], self.spec.num_outputs)
         if labels.shape != (1,):
             raise UserError(f"a label is of shape {labels.shape[1:]}: give one number, or a vsml.tasks.Feedback")
-        row = _classification(np.zeros((1, 1)), labels, self.spec.num_outputs)
-        return row.answer((), jax.tree.map(lambda leaf: leaf[0], row), output).feedback
+        return feedback_of(labels[0], output)
 
     def _batch(self, feedback: Feedback) -> Feedback:
         """Feedback as learners take it, checked."""
@@ -257,6 +321,12 @@ def _check_told(spec: TaskSpec, *given: str) -> None:
 def _classification(x: Any, labels: Any, classes: int) -> ClassificationTask:
     """A task of one labelled example per step."""
     return ClassificationTask(x[:, None], jax.nn.one_hot(labels, classes)[:, None], jnp.ones((len(x), 1)))
+
+
+def feedback_of(label: Any, output: Array) -> Feedback:
+    """What answers an output [1, classes]."""
+    row = _classification(np.zeros((1, 1)), jnp.asarray(label)[None], output.shape[-1])
+    return row.answer((), jax.tree.map(lambda leaf: leaf[0], row), output).feedback
 
 
 @partial(jax.jit, static_argnums=(0, 1))

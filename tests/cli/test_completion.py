@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from runs import call
 
+from vsml import pretrained
 from vsml.cli import completion
 from vsml.cli.completion import complete
 from vsml.config import parts
@@ -80,7 +81,7 @@ def offered(line: str) -> list[str]:
         ("vsml train quickstart projected/tasks.", ["projected/tasks.HeldOut."]),
         ("vsml eval runs/first MI", ["MINE="]),
         ("vsml eval runs/first other/tasks.Classification.l", ["other/tasks.Classification.length="]),
-        ("vsml eval ", ["learned.npz ", "runs/"]),
+        ("vsml eval ", ["learned.npz ", *(f"pretrained:{name} " for name in pretrained.names()), "runs/"]),
         ("vsml eval runs/", ["runs/first ", "runs/my_sweep/"]),
         ("vsml eval runs/my_sweep/", ["runs/my_sweep/seed=0 "]),
         ("vsml report runs/", ["runs/first ", "runs/my_sweep "]),

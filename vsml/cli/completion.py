@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import vsml
+from vsml import pretrained
 from vsml.cli import usage
 from vsml.errors import UserError
 from vsml.runs import names
@@ -113,6 +114,8 @@ def _of_kind(kind: usage.Kind, current: str, first: str) -> Candidates:
     """Candidates of a kind of word; `first` is the recipe, sweep or run that the line begins with."""
     if kind == "shell":
         return dict.fromkeys(SCRIPTS, "")
+    if kind == "pretrained":
+        return {name: pretrained.card(name).summary for name in pretrained.names()}
     if kind == "part":
         parts = {name: part["summary"] for name, part in _known().items()}
         return dict.fromkeys((name.partition(".")[0] for name in parts), "") | _stepwise(parts, current)
@@ -133,7 +136,8 @@ def _of_kind(kind: usage.Kind, current: str, first: str) -> Candidates:
         "directory": lambda path: False,
         "file": lambda path: path.is_file(),
     }
-    return _paths(current, wanted[kind])
+    named = {f"{pretrained.PREFIX}{name}": "" for name in pretrained.names()} if kind == "learned" else {}
+    return named | _paths(current, wanted[kind])
 
 
 def _is_gin(path: Path) -> bool:

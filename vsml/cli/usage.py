@@ -18,7 +18,18 @@ COMPLETE = "__complete"
 """A verb that only the scripts of `vsml completion` use."""
 
 Kind = Literal[
-    "recipe", "sweep", "tasks", "override", "learned", "run", "results", "directory", "file", "part", "shell"
+    "recipe",
+    "sweep",
+    "tasks",
+    "override",
+    "learned",
+    "run",
+    "results",
+    "directory",
+    "file",
+    "part",
+    "pretrained",
+    "shell",
 ]
 """What a word may be: `learned` is a run or an exported file, `results` a run or a sweep."""
 
@@ -100,7 +111,7 @@ VERBS = (
         "eval",
         "meta-test what a run has learned, also on other tasks",
         "Evaluates what a run has learned, with frozen meta-parameters, and shows the table.",
-        "RUN_DIR | FILE.npz [GIN_FILE | KEY=VALUE ...]",
+        "SOURCE [GIN_FILE | KEY=VALUE ...]",
         ("learned", "override"),
         (
             ON,
@@ -120,7 +131,7 @@ VERBS = (
         "Shows what a learned algorithm does: what one presentation of an input changes, which entries of its state "
         "are slow and which matter, the norms of messages, and which known algorithm it predicts like, over a "
         "lifetime and over the checkpoints that were kept.",
-        "RUN_DIR | FILE.npz [GIN_FILE | KEY=VALUE ...]",
+        "SOURCE [GIN_FILE | KEY=VALUE ...]",
         ("learned", "override"),
         (
             ON,
@@ -218,6 +229,15 @@ VERBS = (
         ("vsml recipes", "vsml recipes | grep quickstart"),
     ),
     Verb(
+        "pretrained",
+        "the learned algorithms that come with the package",
+        "Lists the learned algorithms that come with the package with their scores, or shows what is known of one.",
+        "[NAME]",
+        ("pretrained",),
+        (),
+        ("vsml pretrained", "vsml pretrained broad"),
+    ),
+    Verb(
         "doctor",
         "versions, devices, caches and data: for a bug report",
         "Shows versions, devices, caches, data sets and disk space, and what is missing: all that a bug report needs.",
@@ -242,6 +262,8 @@ WORDS = {
     "FILE": "a sweep: sweeps/learners.gin, or your own file",
     "RUN_DIR": "the directory of a run, such as runs/quickstart",
     "FILE.npz": "meta-parameters in one file, from `vsml export`",
+    "SOURCE": "a run directory, a file of `vsml export`, or pretrained:NAME",
+    "NAME": "of a pretrained algorithm",
     "DIR": "the directory of a run or a sweep, such as runs/quickstart",
     "GIN_FILE": "a gin file that changes some settings: cells/gru.gin, or your own file",
     "KEY=VALUE": "a setting: a macro, as in STEPS=200, or AXIS.PART.FIELD, as in cells.LSTM.size=32; later ones win",

@@ -104,13 +104,18 @@ def _introspect(arguments: Arguments) -> int:
 
 def _evaluated(arguments: Arguments) -> tuple[Path, list[str], Which, Path | None]:
     """What is evaluated, with which overrides and of which checkpoint, and where the outcome goes."""
+    from vsml import pretrained
     from vsml.config import macros_set_by
 
-    on, out = arguments.flags["on"].value, arguments.flags["out"].value
+    source, on, out = arguments.words[0], arguments.flags["on"].value, arguments.flags["out"].value
+    if pretrained.is_name(source):  # nothing is written beside the package's own files
+        path = pretrained.path_of(source)
+        out = out or str(Path("runs") / f"pretrained_{path.stem}")
+        source = str(path)
     if on and "TASKS" not in macros_set_by([on]):
         raise UserError(f"--on {on}: this sets no TASKS: give a file such as tasks/wine.gin")
     overrides = [*([on] if on else []), *_overrides(arguments)]
-    return Path(arguments.words[0]), overrides, _checkpoint(arguments), Path(out) if out else None
+    return Path(source), overrides, _checkpoint(arguments), Path(out) if out else None
 
 
 def _export(arguments: Arguments) -> int:
@@ -250,6 +255,18 @@ def _recipes(arguments: Arguments) -> int:
     return 0
 
 
+def _pretrained(arguments: Arguments) -> int:
+    from vsml import pretrained
+
+    if len(arguments.words) > 1:
+        raise UserError(f"pretrained takes no more than one name, not {' '.join(arguments.words)}")
+    for name in arguments.words:
+        print(pretrained.card(name).in_full())
+    for name in [] if arguments.words else pretrained.names():
+        print(pretrained.card(name).overview())
+    return 0
+
+
 def _doctor(arguments: Arguments) -> int:
     from vsml.cli.doctor import report
 
@@ -280,6 +297,7 @@ VERBS: Mapping[str, Callable[[Arguments], int]] = {
     "matrix": _matrix,
     "parts": _parts,
     "recipes": _recipes,
+    "pretrained": _pretrained,
     "doctor": _doctor,
     "completion": _completion,
 }

@@ -1,6 +1,6 @@
 """Reading V_M of a run, of one of its checkpoints, or of an exported file, to go on from it, without Orbax.
 
-    RUN_DIR  RUN_DIR@300  RUN_DIR@best  FILE.npz
+    RUN_DIR  RUN_DIR@300  RUN_DIR@best  FILE.npz  pretrained:NAME
 
 What comes with the numbers (`MetaParameters.about`): the text of the config that rebuilds the learner, the recipe, the
 step, the shapes of the tasks it was trained on, the seconds of training, where it was started from, and versions.
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vsml import config as configs
+from vsml import pretrained
 from vsml.config import Config
 from vsml.errors import UserError
 from vsml.runs import names, shapes
@@ -63,12 +64,14 @@ def find(source: str, asked_by: str) -> tuple[Path, Which]:
 
     Raises `UserError`, which begins with `asked_by`, where there is neither.
     """
+    if pretrained.is_name(source):
+        return pretrained.path_of(source), "newest"
     found = None if Path(source).exists() else re.fullmatch(r"(.+)@(newest|best|\d+)", source)
     path = Path(found[1] if found else source)
     if not (path.is_dir() or path.is_file()):
         raise UserError(
             f"{asked_by}: there is no {path} (relative to the working directory): name a run directory, a "
-            "checkpoint of one as RUN_DIR@300 or RUN_DIR@best, or a file of `vsml export`"
+            "checkpoint of one as RUN_DIR@300 or RUN_DIR@best, a file of `vsml export`, or pretrained:NAME"
         )
     if found and path.is_file():
         raise UserError(f"{asked_by}: {path} is a file and holds one set of meta-parameters: leave out @{found[2]}")

@@ -1,0 +1,107 @@
+"""The learned algorithms that come with the package: their files, their cards, and all places that take their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runs import NO_EVALUATORS, call, train
+
+import vsml
+from vsml import config as configs
+from vsml import pretrained
+from vsml.errors import UserError
+from vsml.pretrained import Card
+from vsml.runs import sources
+from vsml.runs.meta_parameters import MetaParameters
+
+CARD = Card(
+    name="tiny",
+    summary="A learner for tests.",
+    recipe="recipes/quickstart.gin STEPS=1",
+    seed=0,
+    data=("digits, train",),
+    meta_parameters=1,
+    meta_steps=1,
+    seconds=120.0,
+    results={"digits_plain_short": (0.5, 0.01)},
+    sha256="",
+    licence="Apache-2.0",
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a meta-step."""
+    folder = tmp_path_factory.mktemp("tiny")
+    train(folder, *NO_EVALUATORS, "meta_optimizers/es.gin", "STEPS=1")
+    return folder
+
+
+@pytest.fixture
+def store(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store with that run alone, as `tiny`; the working directory is another one."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    sources.export(run, folder / "tiny.npz")
+    (folder / "tiny.json").write_text(CARD.to_json())
+    monkeypatch.setattr(pretrained, "_FOLDER", folder)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return folder
+
+
+def test_a_card_is_read_as_it_was_written(store: Path):
+    assert pretrained.names() == ["tiny"]
+    assert pretrained.card("tiny") == CARD
+
+
+def test_the_list_and_the_card(store: Path, capfd: pytest.CaptureFixture[str]):
+    listed, shown = call(capfd, "pretrained"), call(capfd, "pretrained", "tiny")
+    assert (listed.code, shown.code) == (0, 0)
+    assert listed.out.splitlines()[0] == "pretrained:tiny  A learner for tests. |V_M| = 1"
+    assert "digits_plain_short .500" in listed.out
+    assert "vsml train recipes/quickstart.gin STEPS=1" in shown.out
+    assert ".500 ± .010" in shown.out
+
+
+@pytest.mark.parametrize("words", [("pretrained", "tinny"), ("eval", "pretrained:tinny")])
+def test_a_name_that_there_is_not(store: Path, capfd: pytest.CaptureFixture[str], words: tuple[str, ...]):
+    outcome = call(capfd, *words)
+    assert outcome.code == 2
+    expected = "pretrained:tinny: there is no such pretrained algorithm: choose from tiny"
+    assert outcome.last_line == f"vsml: {expected}"
+    with pytest.raises(UserError, match=expected):
+        vsml.load_pretrained("tinny")
+
+
+def test_it_is_the_algorithm_of_the_run(store: Path, run: Path):
+    x, y = np.random.default_rng(0).normal(size=(10, 5)), np.arange(10) % 3
+    np.testing.assert_array_equal(vsml.load_pretrained("tiny").online(x, y), vsml.load(run).online(x, y))
+
+
+def test_evaluation_writes_nothing_beside_the_package(store: Path, capfd: pytest.CaptureFixture[str]):
+    few = ("evaluators/held_out.gin", "TEST_LENGTH=5", "evaluators.OnlineAccuracy.lifetimes=2")
+    outcome = call(capfd, "eval", "pretrained:tiny", *few, "evaluators.OnlineAccuracy.baselines=None")
+    assert outcome.code == 0, outcome.err
+    assert Path("runs/pretrained_tiny/summary.json").is_file()
+    assert sorted(path.name for path in store.iterdir()) == ["tiny.json", "tiny.npz"]
+
+
+def test_meta_training_goes_on_from_it(store: Path, run: Path, tmp_path: Path):
+    start = ("meta_optimizers/es.gin", "LEARNING_RATE=0.0", "STEPS=1", "train.start_from='pretrained:tiny'")
+    train(tmp_path / "on", *NO_EVALUATORS, *start)
+    assert sources.of_run(tmp_path / "on").sha256 == sources.of_run(run).sha256
+
+
+@pytest.mark.parametrize("name", pretrained.names())
+def test_what_is_shipped_is_what_its_card_says(name: str):
+    card, file = pretrained.card(name), MetaParameters.read(pretrained.path_of(f"pretrained:{name}"))
+    assert file.sha256 == card.sha256
+    assert sum(array.size for array in file.arrays.values()) == card.meta_parameters
+    assert file.about["step"] == card.meta_steps
+    recipe, *overrides = card.recipe.split()
+    assert configs.load(recipe, overrides).build().seed == card.seed
+    assert card.results
+    assert vsml.load_pretrained(name).step == card.meta_steps

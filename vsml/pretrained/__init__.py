@@ -1,0 +1,116 @@
+"""Learned algorithms that come with the package: NAME.npz as `vsml export` writes it, and its card NAME.json.
+
+A card says what its numbers cannot: what the algorithm is for, what data it has seen and how well it does on others.
+
+    pretrained:NAME     names one wherever a run or an exported file may be named
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from vsml.errors import UserError
+
+PREFIX = "pretrained:"
+_FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a pretrained algorithm.
+
+    Attributes:
+      name: in `pretrained:NAME`.
+      summary: one line.
+      recipe: that makes it, as `vsml train` takes it, with its overrides.
+      seed: of that run.
+      data: what meta-training has seen of which data sets.
+      meta_parameters: |V_M|.
+      meta_steps: of meta-training.
+      seconds: that it took on a CPU.
+      results: cumulative accuracy by data set and number of examples, on data that it has not seen: score and the half
+        width of its 95 % interval over lifetimes.
+      sha256: of names, shapes and numbers of the meta-parameters.
+      licence: of the file.
+    """
+
+    name: str
+    summary: str
+    recipe: str
+    seed: int
+    data: tuple[str, ...]
+    meta_parameters: int
+    meta_steps: int
+    seconds: float
+    results: dict[str, tuple[float, float]]
+    sha256: str
+    licence: str
+
+    @classmethod
+    def from_json(cls, name: str, values: dict[str, Any]) -> Card:
+        """Reads what `to_json` gave."""
+        results = {key: (float(score), float(half)) for key, (score, half) in values["results"].items()}
+        return cls(**{**values, "name": name, "data": tuple(values["data"]), "results": results})
+
+    def overview(self) -> str:
+        """Two lines for a list."""
+        scores = ", ".join(f"{task} {_score(score)}" for task, (score, _) in self.results.items())
+        return f"{PREFIX}{self.name}  {self.summary} |V_M| = {self.meta_parameters:,}\n  {scores}"
+
+    def in_full(self) -> str:
+        """All of it, a line for each."""
+        minutes = f"{self.seconds / 60:.0f} minutes on a CPU"
+        lines = {
+            "": self.summary,
+            "recipe": f"vsml train {self.recipe}",
+            "meta-training": f"{self.meta_steps:,} meta-steps, {minutes}, seed {self.seed}",
+            "has seen": "; ".join(self.data),
+            "|V_M|": f"{self.meta_parameters:,}, sha256 {self.sha256[:12]}",
+            "licence": self.licence,
+        }
+        lines |= {task: f"{_score(score)} ± {_score(half)}" for task, (score, half) in self.results.items()}
+        width = max(map(len, lines))
+        return "\n".join([f"{PREFIX}{self.name}", *(f"  {key:<{width}}  {value}" for key, value in lines.items())])
+
+    def to_json(self) -> str:
+        """The content of the file."""
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "name"}
+        return json.dumps(values, indent=1) + "\n"
+
+
+def names() -> list[str]:
+    """The names of all, sorted."""
+    return sorted(path.stem for path in _FOLDER.glob("*.npz"))
+
+
+def is_name(source: str | Path) -> bool:
+    """Whether this is `pretrained:NAME`."""
+    return str(source).startswith(PREFIX)
+
+
+def path_of(source: str | Path) -> Path:
+    """The file that `pretrained:NAME` means; any other path as it is. Raises `UserError` for an unknown NAME."""
+    if not is_name(source):
+        return Path(source)
+    name = str(source).removeprefix(PREFIX)
+    if name not in names():
+        raise UserError(f"{source}: there is no such pretrained algorithm: choose from {', '.join(names())}")
+    return path_for(name)
+
+
+def path_for(name: str) -> Path:
+    """Where the file of a new one belongs."""
+    return _FOLDER / f"{name}.npz"
+
+
+def card(name: str) -> Card:
+    """What is known of one. Raises `UserError` where there is no such name."""
+    path = path_of(PREFIX + name).with_suffix(".json")
+    return Card.from_json(name, json.loads(path.read_text(encoding="utf-8")))
+
+
+def _score(value: float) -> str:
+    return f"{value:.3f}".removeprefix("0")
