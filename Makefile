@@ -4,12 +4,13 @@ VENV ?= .venv
 JOBS ?= 2
 ARGS ?=
 PAGE ?=
+RUN ?= pretrained:broad
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow results bench lint constraints clean
+.PHONY: help train test test-slow results scoreboard bench lint constraints clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +27,9 @@ test-slow: $(INSTALLED)  ## run the tests that learn for minutes
 
 results: $(INSTALLED)  ## make the figures and tables of docs/results, PAGE=cloning those of one page; goes on where it was stopped
 	$(BIN)/python docs/results/make.py $(PAGE) $(ARGS)
+
+scoreboard: $(INSTALLED)  ## score a learned algorithm, RUN=pretrained:broad or a run, beside all rivals; takes an hour
+	$(BIN)/vsml eval $(RUN) evaluators/scoreboard.gin $(ARGS)
 
 bench: $(INSTALLED)  ## measure meta-steps beside a plain twin and the machine's ceilings; takes minutes and a quiet machine
 	$(BIN)/python benchmarks/run.py $(ARGS)

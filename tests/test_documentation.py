@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from runs import TINY, call
 
-from vsml import cli
+from vsml import cli, pretrained
 from vsml import config as configs
 from vsml import sweep as sweeps
 from vsml.runs import sources
@@ -45,6 +45,7 @@ NOT_RUN = {
     "make test-slow": "this is it",
     "make lint": "the check beside the tests",
     "make results": "takes hours; tests/test_results.py makes every page on the smallest scale",
+    "make scoreboard": "takes an hour; the slow test of the page headline evaluates a slice",
     "make bench": "takes a quarter of an hour; tests/test_benchmarks.py runs its cases",
     "source .venv/bin/activate": "of Python's venv",
     'eval "$(vsml completion': "of a shell; tests/cli/test_completion.py",
@@ -221,7 +222,7 @@ def run(command: str, dry: bool, trained: Path, capfd: pytest.CaptureFixture[str
         words += [] if "--run_dir" in words else ["--run_dir", f"runs/{abs(hash(command))}"]
     if dry and words[0] in ("eval", "introspect"):
         looked_into = ["evaluators/introspection.gin"] if words[0] == "introspect" else []
-        path, overrides = Path(words[1]), [*looked_into, *(word for word in words[2:] if word != "--on")]
+        path, overrides = pretrained.path_of(words[1]), [*looked_into, *(word for word in words[2:] if word != "--on")]
         _config(path, sources.of_path(path), overrides).build()
         return
     if dry and words[0] == "report":
@@ -270,7 +271,7 @@ def test_python_runs(page: str, here: Path, capfd: pytest.CaptureFixture[str]):
     code = [block.text for block in blocks(page) if block.kind == "python"]
     exec(compile("\n".join(code), page, "exec"), {"__name__": "__main__"})
     if page == "README.md":
-        assert len(code) == 3
+        assert len(code) == 4
         assert 0 <= float(capfd.readouterr().out.split()[-1]) <= 1
 
 

@@ -115,7 +115,8 @@ def small(recipe: str) -> list[str]:
         if name == "TEST_LENGTH" or ("/" in name and name.endswith(("Classification.length", "HeldOut.length")))
     ]
     fresh = ["train.start_from=None"] if "train.start_from" in bound else []
-    return [*overrides, *fresh, *(f"{name}=10" for name in lengths)]
+    every = ["POPULATION=8"] if "tasks.Mixture" in parts else []  # one for each member
+    return [*overrides, *fresh, *every, *(f"{name}=10" for name in lengths)]
 
 
 def noise_for_data(config: configs.Config) -> list[str]:

@@ -127,9 +127,10 @@ def learning_curves(
     for axes, (title, lines), chance in zip(grid, panels.items(), chances, strict=False):
         names = [name for name in lines if name not in grey]
         for name, correct in lines.items():
-            width = window(correct.shape[1])
-            mean, interval = (values[::4] for values in band(smooth(correct, width)))
-            x = np.arange(len(mean)) * 4 + width
+            length = correct.shape[1]
+            width, stride = window(length), max(4, length // 125)
+            mean, interval = (values[::stride] for values in band(smooth(correct, width)))
+            x = np.arange(len(mean)) * stride + width
             if name in grey:
                 axes.plot(x, mean, color=GREY, linestyle=STYLES[1 + grey.index(name) % 3], linewidth=1.2, label=name)
                 continue
@@ -143,8 +144,10 @@ def learning_curves(
         axes.set_visible(False)
     for axes in grid[::columns]:
         axes.set_ylabel("accuracy")
-    handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=4, frameon=False, fontsize="small")
+    lines = {}
+    for axes in grid:
+        lines = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True)) | lines
+    figure.legend(lines.values(), lines.keys(), loc="outside lower left", ncols=4, frameon=False, fontsize="small")
     return as_svg(figure)
 
 

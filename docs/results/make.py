@@ -8,6 +8,7 @@ The module PAGE.py beside a page PAGE.md has
     commands(seeds)         what to run first, in this order; RUNS in them is the directory of all results
     figures(runs)           the SVG files of the page: name -> text
     tables(runs)            its tables in Markdown: name -> text, put between <!-- table: name --> and <!-- end -->
+    ALONE                   True: made only where it is named
     SMALLEST                settings that make a command take seconds, for the tests: by its verb or its sweep
 
 A command that is finished is noted in RUNS/PAGE.json with the seconds that it took, and is not run again while that
@@ -62,7 +63,8 @@ def run(page: str, commands: Sequence[str], runs: Path, overrides: Mapping[str, 
       page: its name.
       commands: such as "vsml train recipes/quickstart.gin --run_dir RUNS/quickstart".
       runs: what RUNS stands for.
-      overrides: settings that follow a command: by its verb, or by what follows the verb, such as a sweep.
+      overrides: settings that follow a command: by its verb, or by another of its words, such as a sweep, which comes
+        before the verb.
 
     Returns:
       Seconds that all commands took, those of earlier calls included.
@@ -78,7 +80,8 @@ def run(page: str, commands: Sequence[str], runs: Path, overrides: Mapping[str, 
             continue
         program, *words = shlex.split(command.replace("RUNS", str(runs)))
         start = [sys.executable, "-m", "vsml"] if program == "vsml" else [sys.executable, program]
-        extra = (overrides or {}).get(words[1], (overrides or {}).get(words[0], ())) if program == "vsml" else ()
+        known = (overrides or {}) if program == "vsml" else {}
+        extra = next((known[word] for word in reversed(words) if word in known), ())
         print(f"{page}: {command}", flush=True)
         started, code = time.monotonic(), None
         try:
@@ -131,12 +134,14 @@ def make(page: str, runs: Path, draw_only: bool = False) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Reads the command line, makes the pages; returns the exit code."""
     parser = argparse.ArgumentParser(description="Make the figures and tables of docs/results.")
-    parser.add_argument("pages", nargs="*", metavar="PAGE", help="which pages; all without any")
+    parser.add_argument(
+        "pages", nargs="*", metavar="PAGE", help="which pages; without any, those that do not say ALONE"
+    )
     parser.add_argument("--runs", type=Path, default=RUNS, help="directory of the runs (default: %(default)s)")
     parser.add_argument("--draw_only", action="store_true", help="run nothing, draw from what is there")
     args = parser.parse_args(argv)
     try:
-        for page in args.pages or pages():
+        for page in args.pages or [page for page in pages() if not getattr(load(page), "ALONE", False)]:
             make(page, args.runs, args.draw_only)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

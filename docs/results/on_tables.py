@@ -1,0 +1,99 @@
+"""Small tables, one example after the other: a learned algorithm as an estimator beside those of scikit-learn.
+
+    python docs/results/on_tables.py ALGORITHM FILE
+
+ALGORITHM is what `vsml.VSMLClassifier` takes. Every lifetime is a random order of wine, breast cancer or iris; each of
+its first 100 examples is predicted, then given to `partial_fit`. Inputs are standardised while they come, for all
+alike: by the mean and the deviation of the examples so far, as in `learners.Standardised`. FILE is JSON: data set ->
+estimator -> the accuracy of each lifetime.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.datasets import load_breast_cancer, load_iris, load_wine
+from sklearn.linear_model import SGDClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neural_network import MLPClassifier
+
+from vsml import VSMLClassifier
+
+LIFETIMES, EXAMPLES = 32, 100
+DATA: Mapping[str, Callable[..., Any]] = {"wine": load_wine, "breast cancer": load_breast_cancer, "iris": load_iris}
+BOUND = 3.0
+"""Of standardised inputs, as in `learners.Standardised`."""
+
+
+class OneNeighbour:
+    """1-nearest neighbour, one example after the other."""
+
+    def __init__(self) -> None:
+        self.x: list[np.ndarray] = []
+        self.y: list[int] = []
+
+    def partial_fit(self, x: np.ndarray, y: np.ndarray, classes: np.ndarray) -> None:
+        """Keeps an example [1, features] and its label [1]."""
+        self.x.append(x[0])
+        self.y.append(y[0])
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """The label of the nearest, [1]."""
+        return np.array([self.y[int(np.square(np.asarray(self.x) - x).sum(1).argmin())]])
+
+
+def estimators(algorithm: str, seed: int) -> dict[str, Any]:
+    """All of them, at the settings that they come with, but for the loss of SGD."""
+    return {
+        "VSMLClassifier": VSMLClassifier(algorithm, random_state=seed),
+        "SGDClassifier": SGDClassifier(loss="log_loss", random_state=seed),
+        "MLPClassifier": MLPClassifier(random_state=seed),
+        "GaussianNB": GaussianNB(),
+        "1-nearest neighbour": OneNeighbour(),
+    }
+
+
+def standardised(x: np.ndarray) -> np.ndarray:
+    """Each row by the mean and the deviation of all rows up to it, [T, features]."""
+    count = np.arange(1, len(x) + 1)[:, None]
+    mean = np.cumsum(x, axis=0) / count
+    std = np.sqrt(np.maximum(np.cumsum(np.square(x), axis=0) / count - np.square(mean), 0))
+    return np.clip(np.divide(x - mean, std, out=np.zeros_like(x), where=std > 1e-6 * np.abs(mean)), -BOUND, BOUND)
+
+
+def accuracy(estimator: Any, x: np.ndarray, y: np.ndarray, classes: np.ndarray) -> float:
+    """Share of the examples that are predicted right before they are learned from; the first one counts as wrong."""
+    right = 0
+    for step, (row, label) in enumerate(zip(x[:, None], y[:, None], strict=True)):
+        right += bool(step and estimator.predict(row)[0] == label[0])
+        estimator.partial_fit(row, label, classes=classes)
+    return right / len(x)
+
+
+def main() -> None:
+    """Reads the command line."""
+    warnings.filterwarnings("ignore", message=".*was meta-trained with")
+    np.seterr(divide="ignore", invalid="ignore")  # GaussianNB, while a class has a single example
+    algorithm, file = sys.argv[1:]
+    found: dict[str, dict[str, list[float]]] = {}
+    for name, load in DATA.items():
+        x, y = load(return_X_y=True)
+        scores = found.setdefault(name, {})
+        for seed in range(LIFETIMES):
+            order = np.random.default_rng(seed).permutation(len(x))[:EXAMPLES]
+            raw = x[order].astype(np.float64)
+            for label, estimator in estimators(algorithm, seed).items():
+                rows = raw if label == "VSMLClassifier" else standardised(raw)
+                scores.setdefault(label, []).append(accuracy(estimator, rows, y[order], np.unique(y)))
+        print(name, {label: round(float(np.mean(values)), 3) for label, values in scores.items()}, flush=True)
+    Path(file).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
