@@ -99,6 +99,15 @@ def test_a_command_that_failed_is_run_again_and_the_others_are_not(
     assert all(note["finished"] and note["seconds"] > 0 for note in noted.values())
 
 
+def test_a_page_that_says_alone_is_made_where_it_is_named(make: ModuleType, page: Path):
+    runs = page.parent / "runs"
+    (page / "page.py").write_text(MODULE + "\n\nALONE = True\n")
+    assert make.main(["--runs", str(runs)]) == 0
+    assert not (runs / "calls").exists()
+    assert make.main(["page", "--runs", str(runs)]) == 0
+    assert (runs / "calls").read_text().split() == ["one", "two"]
+
+
 def test_mistakes_end_in_one_line(make: ModuleType, page: Path, capsys: pytest.CaptureFixture[str]):
     assert make.main(["pgae"]) == 2
     assert "there is no docs/results/pgae.py with a page: choose from page" in capsys.readouterr().err

@@ -164,10 +164,10 @@ class VSMLClassifier(ClassifierMixin, BaseEstimator):
             for start in range(0, len(X), ROWS):
                 x, labels = X[start : start + ROWS], outputs[start : start + ROWS]
                 self._state = _lived(self._learner, self._params, self._state, _padded(x), _padded(labels), len(x))
-        longest = [FAR * trained.length for trained in self._algorithm.specs]
-        if self.n_seen_ <= max(longest) < self.n_seen_ + len(X):
-            self._warn("examples", self.n_seen_ + len(X), [trained.length for trained in self._algorithm.specs])
+        before, lengths = self.n_seen_, [trained.length for trained in self._algorithm.specs]
         self.n_seen_ += len(X)
+        if before <= FAR * max(lengths) < self.n_seen_:
+            self._warn("examples", self.n_seen_, lengths)
 
     def _warn(self, what: str, own: int, trained: list[int]) -> None:
         """Says where the data are far from those of meta-training."""

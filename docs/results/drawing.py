@@ -144,10 +144,11 @@ def learning_curves(
         axes.set_visible(False)
     for axes in grid[::columns]:
         axes.set_ylabel("accuracy")
-    lines = {}
+    shown: dict[str, Any] = {}
     for axes in grid:
-        lines = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True)) | lines
-    figure.legend(lines.values(), lines.keys(), loc="outside lower left", ncols=4, frameon=False, fontsize="small")
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            shown.setdefault(label, handle)
+    figure.legend(shown.values(), shown.keys(), loc="outside lower left", ncols=4, frameon=False, fontsize="small")
     return as_svg(figure)
 
 

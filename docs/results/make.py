@@ -9,7 +9,7 @@ The module PAGE.py beside a page PAGE.md has
     figures(runs)           the SVG files of the page: name -> text
     tables(runs)            its tables in Markdown: name -> text, put between <!-- table: name --> and <!-- end -->
     ALONE                   True: made only where it is named
-    SMALLEST                settings that make a command take seconds, for the tests: by its verb or its sweep
+    SMALLEST                settings that make a command take seconds, for the tests: by one of its words
 
 A command that is finished is noted in RUNS/PAGE.json with the seconds that it took, and is not run again while that
 file is there. One that was stopped is run again: trainings go on where they were, sweeps skip what is done. The page
@@ -63,8 +63,8 @@ def run(page: str, commands: Sequence[str], runs: Path, overrides: Mapping[str, 
       page: its name.
       commands: such as "vsml train recipes/quickstart.gin --run_dir RUNS/quickstart".
       runs: what RUNS stands for.
-      overrides: settings that follow a command: by its verb, or by another of its words, such as a sweep, which comes
-        before the verb.
+      overrides: settings that follow a command, by one of its words: a sweep, a gin file, or the verb. Of several, the
+        last word counts.
 
     Returns:
       Seconds that all commands took, those of earlier calls included.

@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from sklearn.datasets import load_breast_cancer, load_iris, load_wine
 from sklearn.linear_model import SGDClassifier
@@ -24,11 +26,10 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neural_network import MLPClassifier
 
 from vsml import VSMLClassifier
+from vsml.learners.standardised import Moments, Standardised
 
 LIFETIMES, EXAMPLES = 32, 100
 DATA: Mapping[str, Callable[..., Any]] = {"wine": load_wine, "breast cancer": load_breast_cancer, "iris": load_iris}
-BOUND = 3.0
-"""Of standardised inputs, as in `learners.Standardised`."""
 
 
 class OneNeighbour:
@@ -61,10 +62,14 @@ def estimators(algorithm: str, seed: int) -> dict[str, Any]:
 
 def standardised(x: np.ndarray) -> np.ndarray:
     """Each row by the mean and the deviation of all rows up to it, [T, features]."""
-    count = np.arange(1, len(x) + 1)[:, None]
-    mean = np.cumsum(x, axis=0) / count
-    std = np.sqrt(np.maximum(np.cumsum(np.square(x), axis=0) / count - np.square(mean), 0))
-    return np.clip(np.divide(x - mean, std, out=np.zeros_like(x), where=std > 1e-6 * np.abs(mean)), -BOUND, BOUND)
+    bound = Standardised.bound
+
+    def step(moments: Moments, row: jax.Array) -> tuple[Moments, jax.Array]:
+        moments = moments.with_batch(row[None])
+        return moments, moments.standardised(row[None], bound)[0]
+
+    none = jnp.zeros(x.shape[1])
+    return np.asarray(jax.lax.scan(step, Moments(jnp.zeros(()), none, none), jnp.asarray(x, jnp.float32))[1])
 
 
 def accuracy(estimator: Any, x: np.ndarray, y: np.ndarray, classes: np.ndarray) -> float:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from backprop import backprop
 from plain import ALONE
 from plain_cell import HEARD, check_two_ticks
 from stepping import step
@@ -63,17 +64,8 @@ def _gradient_descent(network, x, y, rate, bias_rate):
     ids=["depth 1", "depth 2", "depth 2, two sets", "depth 2, typed"],
 )
 def test_stacks_with_the_backprop_genome_are_gradient_descent(hidden, sharing):
-    learner = VSML(
-        Bilinear(size=3, start="backprop", learning_rate=0.05, bias_learning_rate=0.002),
-        sharing=sharing,
-        hidden=hidden,
-        message_size=3,
-        micro_ticks=1,
-        reduction="sum",
-        feedback="backward_pass",
-        clear_feedback=True,
-        output_bound=None,
-    )
+    cell = Bilinear(size=3, start="backprop", learning_rate=0.05, bias_learning_rate=0.002)
+    learner = backprop(cell, sharing=sharing, hidden=hidden, message_size=3)
     sizes = (NUM_INPUTS, *hidden, NUM_CLASSES)
     spec, (x, y) = TaskSpec((NUM_INPUTS,), NUM_CLASSES, length=LENGTH), _task()
     params = learner.init(jax.random.key(0), spec)

@@ -8,24 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from backprop import backprop
 from noise_tasks import NoiseTasks
 
 from vsml.cells import Bilinear
 from vsml.evaluation import BesideBackprop, CloneFit
 from vsml.evaluation.beside_backprop import correlation
-from vsml.learners import VSML
 from vsml.objectives import Cloning
 
 RATE = 0.05
-CLONE = VSML(
-    Bilinear(rank=5, start="backprop", learning_rate=RATE, bias_learning_rate=RATE),
-    message_size=1,
-    micro_ticks=1,
-    reduction="sum",
-    feedback="backward_pass",
-    clear_feedback=True,
-    output_bound=None,
-    output_channel=0,
+CLONE = backprop(
+    Bilinear(rank=5, start="backprop", learning_rate=RATE, bias_learning_rate=RATE), message_size=1, output_channel=0
 )
 CLONING = Cloning(RATE, RATE, units=16, followed=4)
 TASKS = NoiseTasks(num_inputs=5, num_classes=3, length=12)

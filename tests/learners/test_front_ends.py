@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from backprop import backprop
 from stepping import labelled
 
 from vsml.cells import Bilinear
 from vsml.errors import UserError
 from vsml.learners import (
-    VSML,
     GradientDescent,
     NearestClassMean,
     RandomFeatures,
@@ -168,18 +168,9 @@ def test_a_layer_that_descends_on_them_is_a_kernel_machine(kind: str):
     spec = TaskSpec((4,), 3, length=12)
     x, y = examples(spec)
     descent = GradientDescent(optax.sgd(0.5))
-    backprop = VSML(
-        Bilinear(start="backprop", learning_rate=0.5, silent_inputs=False),
-        message_size=1,
-        output_channel=0,
-        micro_ticks=1,
-        reduction="sum",
-        feedback="backward_pass",
-        clear_feedback=True,
-        output_bound=None,
-        random_share=0.0,
-    )
-    learner = RememberedExamples(descent if kind == "gradient descent" else backprop, sharpness=2.0, surprise=0.0)
+    cell = Bilinear(start="backprop", learning_rate=0.5, silent_inputs=False)
+    sub_rnns = backprop(cell, message_size=1, output_channel=0, random_share=0.0)
+    learner = RememberedExamples(descent if kind == "gradient descent" else sub_rnns, sharpness=2.0, surprise=0.0)
     params = learner.init(jax.random.key(0), spec)
     state = learner.initial_state(params, jax.random.key(1), spec)
     if kind == "gradient descent":

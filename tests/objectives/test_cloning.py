@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from backprop import backprop
 from noise_tasks import NoiseTasks
 
 from vsml.cells import LSTM, MLP, Bilinear
@@ -26,16 +27,7 @@ CLONING = Cloning(RATE, RATE, units=16, followed=3, bias_std=0.1)
 
 
 def _clone(cell, **options) -> VSML:
-    options = {"hidden": (4,), "message_size": 1, "micro_ticks": 1, **options}
-    return VSML(
-        cell,
-        reduction="sum",
-        feedback="backward_pass",
-        clear_feedback=True,
-        output_bound=None,
-        output_channel=0,
-        **options,
-    )
+    return backprop(cell, **{"hidden": (4,), "message_size": 1, "output_channel": 0, **options})
 
 
 def _backprop(**options) -> VSML:

@@ -77,7 +77,9 @@ class RememberedExamples(FrontEnd):
     def keep(self, front: Memory, x: Array, read: Array, feedback: Feedback) -> tuple[Memory, Array]:
         """Remembers x where it surprises and there is room. Its own feature is then the largest."""
         rows, room = jnp.arange(x.shape[0]), len(front.examples)
-        new = jnp.ones(len(rows), bool) if feedback.error is None else self._surprises(feedback.error)
+        new = jnp.ones(len(rows), bool)
+        if feedback.error is not None:
+            new = jnp.abs(feedback.error).max(1) >= self.surprise
         places = jnp.where(new, front.count + jnp.cumsum(new) - 1, room)
         examples = front.examples.at[places].set(unit(x), mode="drop")
         front = Memory(jnp.minimum(front.count + new.sum(), room), examples)
@@ -86,10 +88,6 @@ class RememberedExamples(FrontEnd):
     def describe(self, spec: TaskSpec) -> dict[str, int]:
         """What the learner behind says of itself, and the number of examples remembered."""
         return {"remembered examples": self.shape(spec)[0], **super().describe(spec)}
-
-    def _surprises(self, error: Array) -> Array:
-        """[B] bool, of an error [B, outputs]."""
-        return jnp.abs(error).max(1) >= self.surprise
 
     def _features(self, memory: Memory, x: Array) -> Array:
         known = jnp.arange(len(memory.examples)) < memory.count
