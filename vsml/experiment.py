@@ -36,6 +36,9 @@ class Experiment:
         (`runs/quickstart@300`, `runs/quickstart@best`) or a file of `vsml export`, relative to the working directory,
         or `pretrained:NAME`; None for fresh ones. Optimizer and estimator are fresh.
       evaluators: run with V_M frozen at the end of meta-training.
+      deployed: the learner that evaluations, `vsml.load` and the estimator give V_M to: what is meta-trained small, or
+        with other settings, is used at full size. Its meta-parameters have the shapes of those of `learner`, and None
+        stands for that one.
       parallel: how the population is spread over devices; both give the same numbers.
       precision: of matrix products, in meta-training and evaluation: `float32` is exact on every device, `bfloat16`
         rounds operands, which accelerators are much faster with.
@@ -62,6 +65,7 @@ class Experiment:
     seed: int = 0
     start_from: str | None = None
     evaluators: tuple[Evaluator, ...] = field(default=(), metadata=EVALUATES)
+    deployed: Learner | None = field(default=None, metadata=EVALUATES)
     parallel: Literal["pmap", "shard_map"] = field(default="pmap", metadata=MAY_CHANGE)
     precision: Precision = "float32"
     log_every: int = field(default=10, metadata=MAY_CHANGE)
@@ -103,6 +107,11 @@ class Experiment:
             if names.count(name) > 1:
                 raise UserError(f"two evaluators are named '{name}': give each its own name")
         _ = self.shares
+
+    @property
+    def learner_in_use(self) -> Learner:
+        """What learns with V_M once it is meta-trained."""
+        return self.learner if self.deployed is None else self.deployed
 
     @property
     def shares(self) -> tuple[Share, ...]:

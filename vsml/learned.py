@@ -78,10 +78,11 @@ def _built(source: str, path: Path, found: MetaParameters) -> LearnedAlgorithm:
     config = sources.config_of(path, found)
     experiment = config.build()
     specs = tuple(sources.task_specs(found.about))
-    if mismatch := found.mismatch(wanted := experiment.learner.params_shapes(specs[0])):
+    learner = experiment.learner_in_use
+    if mismatch := found.mismatch(wanted := learner.params_shapes(specs[0])):
         raise UserError(f"{source}: its meta-parameters do not fit the learner of its config ({mismatch})")
     about = {key: value for key, value in found.about.items() if key not in ("config", "specs")}
-    return LearnedAlgorithm(experiment.learner, found.fill(wanted), config, experiment, specs, about, found)
+    return LearnedAlgorithm(learner, found.fill(wanted), config, experiment, specs, about, found)
 
 
 def _unpickled(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> LearnedAlgorithm:

@@ -14,11 +14,14 @@ from drawing import (
     evaluation,
     learning_curves,
     markdown,
+    over_runs,
     plus_minus,
+    pooled,
     rival_curves,
     rival_name,
     run_in,
     score,
+    short,
 )
 from matplotlib.figure import Figure
 
@@ -61,31 +64,42 @@ WINDOW = 500
 
 def commands(seeds: Sequence[int]) -> tuple[str, ...]:
     """What makes the runs of this page."""
-    point = "RUNS/broad/left_out={},seed=0"
     cell = "@board/{}/{}/{}/evaluators.OnlineAccuracy()"
     cells = {key: ", ".join(cell.format(key, form, length) for form in FORMS for length in LENGTHS) for key in LEFT_OUT}
+    of_seeds = []
+    for seed in seeds:
+        point = "RUNS/broad/left_out={},seed=" + str(seed)
+        broad, alone = point.format("nothing"), "evaluators/scoreboard_alone.gin"
+        of_seeds += [
+            f"vsml eval {broad} {alone} --out RUNS/headline/broad_{seed}",
+            *(
+                f"vsml eval {point.format(name)} {alone} 'EVALUATORS=[{cells[key]}]' "
+                f"--out RUNS/headline/without_{key}_{seed}"
+                for key, name in LEFT_OUT.items()
+            ),
+            f"vsml eval {broad} evaluators/far_beyond.gin --out RUNS/headline/far_broad_{seed}",
+            f"vsml eval {point.format('MNIST')} evaluators/far_beyond.gin --out RUNS/headline/far_without_mnist_{seed}",
+        ]
     return (
         f"vsml sweep sweeps/broad.gin axes.SEED={as_list(seeds)} --sweep_dir RUNS/broad --jobs 2",
         "vsml train recipes/broad.gin STEPS=1 LEARNING_RATE=0.0 --run_dir RUNS/headline/start",
-        f"vsml eval {point.format('nothing')} evaluators/scoreboard_alone.gin --out RUNS/headline/broad",
         "vsml eval RUNS/headline/start evaluators/scoreboard.gin --out RUNS/headline/before",
-        *(
-            f"vsml eval {point.format(name)} evaluators/scoreboard_alone.gin 'EVALUATORS=[{cells[key]}]' "
-            f"--out RUNS/headline/without_{key}"
-            for key, name in LEFT_OUT.items()
-        ),
-        f"vsml eval {point.format('nothing')} evaluators/far_beyond.gin --out RUNS/headline/far_broad",
-        f"vsml eval {point.format('MNIST')} evaluators/far_beyond.gin --out RUNS/headline/far_without_mnist",
         "vsml eval RUNS/headline/start evaluators/far_beyond.gin --out RUNS/headline/far_before",
-        f"docs/results/on_tables.py {point.format('nothing')} RUNS/headline/tables.json",
+        *of_seeds,
+        f"docs/results/on_tables.py RUNS/broad/left_out=nothing,seed={seeds[0]} RUNS/headline/tables.json",
     )
 
 
-def _scores(runs: Path) -> dict[str, Run]:
-    """Runs on the scoreboard, by the label of what was evaluated; those before meta-training have the rivals."""
+def _runs(runs: Path, name: str) -> list[Run]:
+    """Evaluations of a learned algorithm, by seed. Raises `UserError` where there is none."""
     folder = runs / "headline"
-    left_out = {f"meta-trained without {name}": run_in(folder / f"without_{key}") for key, name in LEFT_OUT.items()}
-    return {BROAD: run_in(folder / "broad"), BEFORE: run_in(folder / "before"), **left_out}
+    return [run_in(path) for path in sorted(folder.glob(f"{name}_[0-9]*")) or [folder / name]]
+
+
+def _scores(runs: Path) -> dict[str, list[Run]]:
+    """Runs on the scoreboard, by the label of what was evaluated; that before meta-training has the rivals."""
+    left_out = {f"meta-trained without {name}": _runs(runs, f"without_{key}") for key, name in LEFT_OUT.items()}
+    return {BROAD: _runs(runs, "broad"), BEFORE: _runs(runs, "before"), **left_out}
 
 
 def figures(runs: Path) -> dict[str, str]:
@@ -94,18 +108,18 @@ def figures(runs: Path) -> dict[str, str]:
     for key, title in SETS.items():
         for form in FORMS:
             name = f"{key}_{form}_long"
-            lines = {label: run.curves(name)["correct"] for label, run in found.items() if run.curves(name)}
+            lines = {label: pooled(group, name) for label, group in found.items() if group[0].curves(name)}
             lines = {UNMET if "without" in label else label: correct for label, correct in lines.items()}
-            panels[f"{title}, {form}"] = {**lines, **rival_curves(found[BEFORE], name)}
+            panels[f"{title}, {form}"] = {**lines, **rival_curves(found[BEFORE][0], name)}
     curves = learning_curves(panels, [0.1] * len(panels), grey=tuple(RIVALS.values()))
-    return {"headline.svg": curves, "headline_far.svg": _far(runs / "headline")}
+    return {"headline.svg": curves, "headline_far.svg": _far(runs)}
 
 
-def _far(folder: Path) -> str:
+def _far(runs: Path) -> str:
     figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
     axes = tidy(figure.subplots())
     for colour, (name, label) in zip(COLOURS, FAR.items(), strict=False):
-        mean, interval = band(_windows(run_in(folder / name)))
+        mean, interval = band(np.concatenate([_windows(run) for run in _runs(runs, name)]))
         x = WINDOW * (np.arange(len(mean)) + 1)
         axes.plot(x, mean, "o-", color=colour, markersize=3, label=label)
         axes.fill_between(x, mean - interval, mean + interval, color=colour, alpha=0.15, linewidth=0)
@@ -122,36 +136,41 @@ def _windows(run: Run) -> np.ndarray:
 
 
 def tables(runs: Path) -> dict[str, str]:
-    """The scoreboard over few and over many examples, the last tenth, falls far beyond, and small tables."""
+    """The scoreboard over few and over many examples, the last tenth, falls far beyond, and small tables. Of learned
+    algorithms the mean over seeds with its interval, of one seed and of rivals that over lifetimes.
+    """
     found = _scores(runs)
     return {
         "short": _board(found, "short", "cumulative_accuracy"),
         "long": _board(found, "long", "cumulative_accuracy"),
         "last": _board(found, "long", "final_accuracy"),
-        "far": _falls(runs / "headline"),
+        "far": _falls(runs),
         "tables": _tables(json.loads((runs / "headline" / "tables.json").read_text(encoding="utf-8"))),
     }
 
 
-def _board(found: Mapping[str, Run], length: str, measure: str) -> str:
+def _board(found: Mapping[str, Sequence[Run]], length: str, measure: str) -> str:
     names = {f"{key}_{form}_{length}": f"{title}, {form}" for key, title in SETS.items() for form in FORMS}
     rows = []
-    for label, run in found.items():
-        known = (run.summary or {})["evaluations"]
-        rows.append([label, *(score(known[name], measure) if name in known else "" for name in names)])
-    for key, rival in evaluation(found[BEFORE], next(iter(names)))["baselines"].items():
-        scores = [score(evaluation(found[BEFORE], name)["baselines"][key], measure) for name in names]
+    for label, group in found.items():
+        known = [(run.summary or {})["evaluations"] for run in group]
+        scores = {name: [each[name][measure] for each in known] for name in names if name in known[0]}
+        rows.append([label, *(plus_minus(*over_runs(scores[name])) if name in scores else "" for name in names)])
+    before = found[BEFORE][0]
+    for key, rival in evaluation(before, next(iter(names)))["baselines"].items():
+        scores = [score(evaluation(before, name)["baselines"][key], measure) for name in names]
         rows.append([f"*{rival_name(rival)}*", *scores])
     return markdown(["learning algorithm", *names.values()], rows)
 
 
-def _falls(folder: Path) -> str:
-    """The largest fall of the mean over lifetimes, from the best window before."""
+def _falls(runs: Path) -> str:
+    """The largest fall of the mean over lifetimes, from the best window before: of the worst seed."""
     rows = []
     for name, label in FAR.items():
-        mean = _windows(run_in(folder / name)).mean(0)
-        fall = float((np.maximum.accumulate(mean) - mean).max())
-        rows.append([label, *(f"{value:.3f}"[1:] for value in (mean[0], mean.max(), mean[-1], fall))])
+        curves = np.stack([_windows(run).mean(0) for run in _runs(runs, name)])
+        fall = float((np.maximum.accumulate(curves, axis=1) - curves).max())
+        mean = curves.mean(0)
+        rows.append([label, *map(short, (mean[0], mean.max(), mean[-1], fall))])
     return markdown(["learning algorithm", "first 500", "best 500", "last 500", "largest fall"], rows)
 
 

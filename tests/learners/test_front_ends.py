@@ -162,6 +162,27 @@ def test_only_what_surprises_is_remembered():
     np.testing.assert_allclose(state.front.examples, expected, rtol=1e-5)
 
 
+def test_memories_of_many_sizes():
+    """Rooms are log-uniform, no example beyond them is remembered, and none is read."""
+    spec = TaskSpec((4,), 2, length=64)
+    x, y = examples(spec)
+    learner = RememberedExamples(DESCENT, num=32, surprise=0.0, least=4)
+    fronts = [learner.initial_state({}, jax.random.key(seed), spec).front for seed in range(200)]
+    rooms = np.array([int(front.room) for front in fronts])
+    assert (rooms.min(), rooms.max()) == (4, 32)
+    assert np.median(rooms) == pytest.approx(np.sqrt(4 * 32), rel=0.2)
+    state = learner.initial_state({}, jax.random.key(int(np.argmin(rooms))), spec)
+    lived = unroll(learner, {}, state, labelled(x, y)).state
+    assert int(lived.front.count) == 4
+    assert not np.asarray(lived.front.examples[4:]).any()
+    assert not np.asarray(read_by(learner.predict({}, lived, x[0])[0])[0, 4:]).any()
+    shorter = learner.initial_state({}, jax.random.key(0), TaskSpec((4,), 2, length=3)).front
+    assert int(shorter.room) == 3
+    for least in (0, 33):
+        with pytest.raises(UserError, match=f"least is {least}: set it to 1 to 32, which is num, or to None"):
+            RememberedExamples(DESCENT, num=32, least=least)
+
+
 @pytest.mark.parametrize("kind", ["gradient descent", "VSML"])
 def test_a_layer_that_descends_on_them_is_a_kernel_machine(kind: str):
     """Its logits are sums of similarities to remembered examples, weighted by the errors made since."""

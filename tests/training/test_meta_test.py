@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import Outcome, call, events, final_state, finish, start, summary, train, without_memory
+from runs import TINY, Outcome, call, events, final_state, finish, start, summary, train, without_memory
 
+import vsml
+from vsml.learners import VSML
 from vsml.tasks.base import _load_once
 
 pytestmark = pytest.mark.usefixtures("compiled")
@@ -327,3 +329,33 @@ def test_the_state_is_left_alone(run: Path, trained: Path, capfd):
     assert call(capfd, "eval", run, f"{PLAIN}=5").code == 0
     assert final_state(run)[0] == final_state(trained)[0]
     assert (run / "metrics.jsonl").read_bytes() == (trained / "metrics.jsonl").read_bytes()
+
+
+DEPLOYED = ("train.deployed=@use/learners.VSML()", "use/learners.VSML.hidden=[3]")
+
+
+def test_another_learner_can_be_put_to_use(run: Path, tmp_path: Path, capfd):
+    """What is evaluated and loaded is the deployed learner, with the meta-parameters of the other."""
+    scores = {}
+    for name, settings in {"deployed": DEPLOYED, "itself": (), "wide": ("learners.VSML.hidden=[3]",)}.items():
+        assert call(capfd, "eval", run, *settings, "--out", tmp_path / name).code == 0
+        with np.load(tmp_path / name / "evaluations" / "digits_plain.npz") as curves:
+            scores[name] = curves["loss"]
+    np.testing.assert_array_equal(scores["deployed"], scores["wide"])
+    assert not np.array_equal(scores["deployed"], scores["itself"])
+
+    train(tmp_path / "trained", "STEPS=1", *DEPLOYED)
+    algorithm = vsml.load(tmp_path / "trained")
+    assert isinstance(algorithm.learner, VSML)
+    assert isinstance(algorithm.experiment.learner, VSML)
+    assert (algorithm.learner.hidden, algorithm.experiment.learner.hidden) == ((3,), ())
+    lifetimes = {name: summary(tmp_path / name) for name in ("trained", "deployed")}
+    assert lifetimes["trained"]["num_meta_parameters"] == lifetimes["deployed"]["num_meta_parameters"]
+
+
+def test_a_deployed_learner_of_another_shape_is_refused(tmp_path: Path, capfd):
+    words = ("train.deployed=@use/learners.VSML()", "use/learners.VSML.message_size=3")
+    outcome = call(capfd, "train", *TINY, "STEPS=1", *words, "--run_dir", tmp_path / "run")
+    assert outcome.code == 2
+    assert "train.deployed has meta-parameters of other shapes than learners.VSML, which is meta-trained" in outcome.err
+    assert not (tmp_path / "run").exists()

@@ -22,9 +22,11 @@ Seeger 2001, "Using the Nystrom method to speed up kernel machines", for feature
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from vsml.errors import UserError
@@ -40,6 +42,7 @@ class Memory(NamedTuple):
     """Examples of this lifetime."""
 
     count: Array  # scalar int32
+    room: Array  # scalar int32: how many examples there may be
     examples: Array  # [M, n + 1] of length 1; 0 where there is none
 
 
@@ -51,11 +54,14 @@ class RememberedExamples(FrontEnd):
       num: how many at most. What is read has that many numbers, or as many as the lifetime has examples.
       sharpness: how much more the nearest count, per standard deviation of the similarity.
       surprise: error above which an example is remembered; 0 remembers all. So do tasks that tell no error.
+      least: where set, each lifetime has room for a number of examples that is drawn log-uniformly from `least` to
+        `num`. What is meta-trained so has met memories that are soon full, and goes on learning behind one.
     """
 
     num: int = 1000
     sharpness: float = 2.0
     surprise: float = 0.02
+    least: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("num", 1), ("sharpness", 0), ("surprise", 0)):
@@ -63,12 +69,21 @@ class RememberedExamples(FrontEnd):
                 raise UserError(
                     f"learners.RememberedExamples.{name} is {getattr(self, name)}: set it to {least} or more"
                 )
+        if self.least is not None and not 1 <= self.least <= self.num:
+            raise UserError(
+                f"learners.RememberedExamples.least is {self.least}: set it to 1 to {self.num}, which is num, or to "
+                "None"
+            )
 
     def shape(self, spec: TaskSpec) -> tuple[int, ...]:
         return (min(self.num, spec.length * spec.batch),)
 
     def begin(self, key: Key, spec: TaskSpec) -> Memory:
-        return Memory(jnp.zeros((), jnp.int32), jnp.zeros((*self.shape(spec), spec.num_inputs + 1)))
+        most = self.shape(spec)[0]
+        least = most if self.least is None else min(self.least, most)
+        room = jnp.exp(jax.random.uniform(key, minval=math.log(least), maxval=math.log(most + 1)))
+        room = jnp.clip(room.astype(jnp.int32), least, most)
+        return Memory(jnp.zeros((), jnp.int32), room, jnp.zeros((most, spec.num_inputs + 1)))
 
     def see(self, front: Memory, x: Array) -> tuple[Memory, Array]:
         """f [B, M]."""
@@ -76,13 +91,14 @@ class RememberedExamples(FrontEnd):
 
     def keep(self, front: Memory, x: Array, read: Array, feedback: Feedback) -> tuple[Memory, Array]:
         """Remembers x where it surprises and there is room. Its own feature is then the largest."""
-        rows, room = jnp.arange(x.shape[0]), len(front.examples)
+        rows, nowhere = jnp.arange(x.shape[0]), len(front.examples)
         new = jnp.ones(len(rows), bool)
         if feedback.error is not None:
             new = jnp.abs(feedback.error).max(1) >= self.surprise
-        places = jnp.where(new, front.count + jnp.cumsum(new) - 1, room)
+        places = front.count + jnp.cumsum(new) - 1
+        places = jnp.where(new & (places < front.room), places, nowhere)
         examples = front.examples.at[places].set(unit(x), mode="drop")
-        front = Memory(jnp.minimum(front.count + new.sum(), room), examples)
+        front = Memory(jnp.minimum(front.count + new.sum(), front.room), front.room, examples)
         return front, self._features(front, x)
 
     def describe(self, spec: TaskSpec) -> dict[str, int]:

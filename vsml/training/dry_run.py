@@ -58,6 +58,11 @@ def check_meta_parameters(experiment: Experiment) -> None:
                 f"{experiment.shares[0].name}: a mixture of shapes needs learners.VSML with shared ones, "
                 "or transforms that make all shapes alike (transforms.Resize, transforms.Pad)"
             )
+    if experiment.learner_in_use.params_shapes(experiment.spec) != shapes[0]:
+        raise UserError(
+            f"train.deployed has meta-parameters of other shapes than learners.{name}, which is meta-trained: change "
+            "only settings that keep them"
+        )
 
 
 def check_evaluators(experiment: Experiment) -> None:
@@ -68,7 +73,8 @@ def check_evaluators(experiment: Experiment) -> None:
         if not isinstance(tasks, TaskDistribution):
             continue
         try:
-            fits = experiment.learner.params_shapes(tasks.spec) == experiment.learner.params_shapes(experiment.spec)
+            learner = experiment.learner_in_use
+            fits = learner.params_shapes(tasks.spec) == learner.params_shapes(experiment.spec)
         except UserError as error:
             raise UserError(f"evaluator {evaluator.name}: {error}") from None
         if not fits:

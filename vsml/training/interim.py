@@ -29,7 +29,8 @@ class InterimEvaluations:
           board: gets the scores as well.
           start: meta-steps that are done.
         """
-        self._learner, self._every, self._steps = experiment.learner, experiment.evaluate_every, experiment.steps
+        self._learner, self._every = experiment.learner_in_use, experiment.evaluate_every
+        self._steps = experiment.steps
         self._evaluators = [interim for evaluator in experiment.evaluators if (interim := evaluator.interim())]
         self._board = board
         self._file = MetricsFile(path, resume_step=start - 1) if self._every and self._evaluators else None

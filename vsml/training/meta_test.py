@@ -175,7 +175,7 @@ def finish(
             started = time.monotonic()
             display.show(f"evaluating {evaluator.name}", at_once=True)
             with evaluating(evaluator.name):
-                evaluation = evaluator.run(experiment.learner, params)
+                evaluation = evaluator.run(experiment.learner_in_use, params)
             if isinstance(tasks := getattr(evaluator, "tasks", None), TaskDistribution):
                 known = {*evaluation.facts, *evaluation.scores}
                 facts = {name: fact for name, fact in facts_of_data(tasks, trained).items() if name not in known}
@@ -257,7 +257,7 @@ def _check_used(source: Path, saved: MetaParameters, overrides: Sequence[str], c
 def _evaluated(config: Config) -> Any:
     """What the results of a meta-test depend on, besides V_M."""
     described = config.json["train"]
-    return config.build().evaluators, described["learner"], described["precision"]
+    return config.build().evaluators, described["deployed"] or described["learner"], described["precision"]
 
 
 def _fingerprints(evaluators: Sequence[Evaluator]) -> dict[str, str]:
@@ -283,7 +283,7 @@ def fitting(experiment: Experiment, saved: MetaParameters, source: Path) -> Para
     for evaluator in experiment.evaluators:
         if isinstance(tasks := getattr(evaluator, "tasks", None), TaskDistribution):
             specs.setdefault(tasks.spec, f"the learner on the tasks of the evaluator {evaluator.name}")
-    wanted = {spec: experiment.learner.params_shapes(spec) for spec in specs}
+    wanted = {spec: experiment.learner_in_use.params_shapes(spec) for spec in specs}
     for spec, who in specs.items():
         if mismatch := saved.mismatch(wanted[spec]):
             raise UserError(
