@@ -109,13 +109,15 @@ def test_one_sub_rnn_after_another(incoming):
         )
 
     def tick(params, s, forward, backward):
-        return np.clip(s + 0.3 * params["direction"] @ products(params, s, forward, backward), -0.4, 0.4)
+        kept = s * (1 - 0.2 * min(np.square(np.tanh(forward)).sum(), 1))
+        kept[0] = s[0]
+        return np.clip(kept + 0.3 * params["direction"] @ products(params, s, forward, backward), -0.4, 0.4)
 
     def send(params, s, forward, backward):
         p = products(params, s, forward, backward)
         return params["send_forward"] @ p, params["send_backward"] @ p
 
-    check_two_ticks(Bilinear(size=4, rank=3, learning_rate=0.3, bound=0.4), incoming, tick, send)
+    check_two_ticks(Bilinear(size=4, rank=3, learning_rate=0.3, bound=0.4, leak=0.2), incoming, tick, send)
 
 
 def test_sizes():
@@ -132,6 +134,7 @@ def test_sizes():
         ({"bound": 0.0}, r"cells\.Bilinear\.bound is 0\.0: set it above 0"),
         ({"learning_rate": -0.1}, r"cells\.Bilinear\.learning_rate is -0\.1: set it above 0"),
         ({"rank": 0}, r"cells\.Bilinear\.rank is 0"),
+        ({"leak": 1.5}, r"cells\.Bilinear\.leak is 1\.5: set it between 0 and 1"),
         ({"start": "backprop", "rank": 4}, "needs a weight, a bias and 5 products"),
         ({"start": "backprop", "size": 1}, "needs a weight, a bias and 5 products"),
     ],

@@ -136,7 +136,7 @@ class Experiment:
 
     evaluators: tuple[Any, ...]
     evaluate_every: int | None
-    learner: Any = None
+    learner_in_use: Any = None
     steps: int = 10
 
 

@@ -1,7 +1,8 @@
 """Bilinear sub-RNN: states change by products of state and messages from either side; backprop is one of them.
 
     p_r     = (S_r [1, s]) (F_r [1, tanh fwd, tanh^2 fwd]) (G_r [1, bwd])       r = 1..R
-    s'      = clip(s + rate D p, -bound, bound)        fwd_out = M_fwd p            bwd_out = M_bwd p
+    s'      = clip(k s + rate D p, -bound, bound)      fwd_out = M_fwd p            bwd_out = M_bwd p
+    k_1     = 1,   k_n = 1 - leak min(1, sum_channels tanh^2 fwd)   for n > 1
 
 The genome (S, F, G, D, M_fwd, M_bwd) is R products, each of a value read from the state, one from the forward and one
 from the backward message. Messages are read from the state *before* it changes: a sub-RNN sends with the weight that it
@@ -59,6 +60,9 @@ class Bilinear(Cell):
         `backprop` is then gradient descent on a single layer without biases.
       bound: of the entries of the state. Changes in proportion to the state may grow without end in lifetimes longer
         than those of meta-training; where they are bounded they cannot. None leaves them alone.
+      leak: share of every entry but the first, the weight of `backprop`, that is lost while the forward message is
+        large. Without it they may count the examples of a lifetime, and drift for as long as it lasts; with it they
+        settle after some 1 / leak examples that the sub-RNN has a part in.
     """
 
     size: int = 2
@@ -68,6 +72,7 @@ class Bilinear(Cell):
     bias_learning_rate: float = 1e-4
     silent_inputs: bool = True
     bound: float | None = None
+    leak: float = 0.0
 
     sends_before_update: ClassVar[bool] = True
 
@@ -80,6 +85,8 @@ class Bilinear(Cell):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"cells.Bilinear.{name} is {value}: set it above 0")
+        if not 0 <= self.leak <= 1:
+            raise UserError(f"cells.Bilinear.leak is {self.leak}: set it between 0 and 1")
         if self.start == "backprop" and (self.size < 2 or self.rank < NUM_BACKPROP):
             raise UserError(
                 f"cells.Bilinear.start = 'backprop' needs a weight, a bias and 5 products, but size is {self.size} and "
@@ -107,7 +114,7 @@ class Bilinear(Cell):
 
     def update(self, params: Params, state: State, forward_in: Array, backward_in: Array) -> State:
         products = _products(params, state["s"], forward_in, backward_in)
-        s = state["s"] + self.learning_rate * product(params["direction"].T, products)
+        s = self._kept(state["s"], forward_in) + self.learning_rate * product(params["direction"].T, products)
         return {"s": s if self.bound is None else jnp.clip(s, -self.bound, self.bound)}
 
     def messages(
@@ -115,6 +122,12 @@ class Bilinear(Cell):
     ) -> tuple[Array, Array]:
         products = _products(params, state["s"], forward_in, backward_in)
         return params["send_forward"] @ forward(products), params["send_backward"] @ backward(products)
+
+    def _kept(self, s: Array, forward_in: Array) -> Array:
+        if not self.leak:
+            return s
+        active = jnp.minimum(jnp.square(jnp.tanh(forward_in)).sum(0), 1.0)
+        return s.at[1:].multiply((1 - self.leak * active)[None])
 
     def _backprop(self, genome: Params, incoming: int) -> Params:
         """`genome` with its first products replaced by those of backprop, and nothing else read.
