@@ -217,6 +217,16 @@ def test_what_cannot_be_shows_before_anything_runs(tmp_path: Path, monkeypatch: 
     assert not list(Path("runs").rglob("output.log"))
 
 
+def test_a_deployed_learner_of_another_shape_shows_before_anything_runs(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    other = ["train.deployed=@use/learners.VSML()", "use/learners.VSML.message_size=3"]
+    Path("my.gin").write_text(f'include "recipes/quickstart.gin"\naxes.use = {{"itself": [], "other": {other}}}\n')
+    outcome = call(capfd, "sweep", "my.gin")
+    assert outcome.code == 2
+    assert outcome.last_line.startswith("vsml: point use=other: train.deployed has meta-parameters of other shapes")
+    assert not list(Path("runs").rglob("output.log"))
+
+
 def test_all_points_have_the_same_hyperparameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     Path("my.gin").write_text(SWEEP + "axes.transforms.RandomProjection.probability = [0.5, 1]\naxes.SEED = [0, 1]\n")

@@ -22,13 +22,12 @@ Seeger 2001, "Using the Nystrom method to speed up kernel machines", for feature
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
+from vsml.draws import log_uniform_int
 from vsml.errors import UserError
 from vsml.learners.front_end import FrontEnd, unit
 from vsml.tasks.base import Feedback, TaskSpec
@@ -80,9 +79,7 @@ class RememberedExamples(FrontEnd):
 
     def begin(self, key: Key, spec: TaskSpec) -> Memory:
         most = self.shape(spec)[0]
-        least = most if self.least is None else min(self.least, most)
-        room = jnp.exp(jax.random.uniform(key, minval=math.log(least), maxval=math.log(most + 1)))
-        room = jnp.clip(room.astype(jnp.int32), least, most)
+        room = jnp.int32(most) if self.least is None else log_uniform_int(key, min(self.least, most), most)
         return Memory(jnp.zeros((), jnp.int32), room, jnp.zeros((most, spec.num_inputs + 1)))
 
     def see(self, front: Memory, x: Array) -> tuple[Memory, Array]:

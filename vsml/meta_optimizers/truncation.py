@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from vsml.draws import log_uniform_int
 from vsml.errors import UserError
 from vsml.meta_optimizers.base import LENGTH_STREAM, Lifetimes, MetaOptimizer, PartialLifetime
 from vsml.types import Array, Key, Params
@@ -74,11 +75,7 @@ class Truncated(MetaOptimizer):
         if self.min_length is None:
             return jnp.asarray(lifetimes.length, jnp.int32)
         shortest = min(self.min_length, lifetimes.length)
-        # Length n has the probability log((n + 1) / n) / log((T + 1) / shortest).
-        exponent = jax.random.uniform(jax.random.fold_in(key, LENGTH_STREAM)) * jnp.log(
-            (lifetimes.length + 1) / shortest
-        )
-        return jnp.clip(jnp.floor(shortest * jnp.exp(exponent)), shortest, lifetimes.length).astype(jnp.int32)
+        return log_uniform_int(jax.random.fold_in(key, LENGTH_STREAM), shortest, lifetimes.length)
 
 
 def end_where(broken: Array, lifetime: PartialLifetime) -> PartialLifetime:

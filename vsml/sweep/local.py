@@ -113,10 +113,10 @@ def _check(points: list[Point], directory: Path) -> None:
         refuse_where_occupied(point.run_directory(directory), say)
         experiment = point.config.build()
         try:
-            shapes = (experiment.learner, experiment.specs)
+            shapes = (experiment.learner, experiment.learner_in_use, experiment.specs)
             if shapes not in known:
                 check_meta_parameters(experiment)
-                shapes_of_learner(*shapes)
+                shapes_of_learner(experiment.learner, experiment.specs)
             known.add(shapes)
             if newest_step(RunDirectory(point.run_directory(directory)).checkpoints) is None:
                 read_start(experiment)
