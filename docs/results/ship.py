@@ -38,7 +38,7 @@ def ship(run: Path, scores: Path, name: str, summary: str, overrides: Sequence[s
         meta_parameters=sum(array.size for array in exported.arrays.values()),
         meta_steps=exported.about["step"],
         seconds=exported.about["seconds"],
-        results={key: (round(score["mean"], 4), round(score["interval95"], 4)) for key, score in known.items()},
+        results={key: (round(score["mean"], 6), round(score["interval95"], 6)) for key, score in known.items()},
         sha256=exported.sha256,
         licence=LICENCE,
     )

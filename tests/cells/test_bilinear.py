@@ -109,7 +109,7 @@ def test_one_sub_rnn_after_another(incoming):
         )
 
     def tick(params, s, forward, backward):
-        kept = s * (1 - 0.2 * min(np.square(np.tanh(forward)).sum(), 1))
+        kept = s * (1 - 0.2 * min(np.abs(np.tanh(forward)).sum(), 1))
         kept[0] = s[0]
         return np.clip(kept + 0.3 * params["direction"] @ products(params, s, forward, backward), -0.4, 0.4)
 

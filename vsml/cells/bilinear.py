@@ -2,7 +2,7 @@
 
     p_r     = (S_r [1, s]) (F_r [1, tanh fwd, tanh^2 fwd]) (G_r [1, bwd])       r = 1..R
     s'      = clip(k s + rate D p, -bound, bound)      fwd_out = M_fwd p            bwd_out = M_bwd p
-    k_1     = 1,   k_n = 1 - leak min(1, sum_channels tanh^2 fwd)   for n > 1
+    k_1     = 1,   k_n = 1 - leak min(1, sum_channels |tanh fwd|)   for n > 1
 
 The genome (S, F, G, D, M_fwd, M_bwd) is R products, each of a value read from the state, one from the forward and one
 from the backward message. Messages are read from the state *before* it changes: a sub-RNN sends with the weight that it
@@ -60,9 +60,10 @@ class Bilinear(Cell):
         `backprop` is then gradient descent on a single layer without biases.
       bound: of the entries of the state. Changes in proportion to the state may grow without end in lifetimes longer
         than those of meta-training; where they are bounded they cannot. None leaves them alone.
-      leak: share of every entry but the first, the weight of `backprop`, that is lost while the forward message is
-        large. Without it they may count the examples of a lifetime, and drift for as long as it lasts; with it they
-        settle after some 1 / leak examples that the sub-RNN has a part in.
+      leak: share of every entry but the first, the weight of `backprop`, that is lost at a forward message of 1, and
+        of what part there is of smaller ones. Without it they may count the examples of a lifetime, and drift for as
+        long as it lasts. With it they settle, and where they settle does not depend on how large messages are, since
+        what drives them is in proportion to the message too.
     """
 
     size: int = 2
@@ -126,7 +127,7 @@ class Bilinear(Cell):
     def _kept(self, s: Array, forward_in: Array) -> Array:
         if not self.leak:
             return s
-        active = jnp.minimum(jnp.square(jnp.tanh(forward_in)).sum(0), 1.0)
+        active = jnp.minimum(jnp.abs(jnp.tanh(forward_in)).sum(0), 1.0)
         return s.at[1:].multiply((1 - self.leak * active)[None])
 
     def _backprop(self, genome: Params, incoming: int) -> Params:

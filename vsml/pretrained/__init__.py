@@ -8,6 +8,7 @@ A card says what its numbers cannot: what the algorithm is for, what data it has
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ class Card:
     Attributes:
       name: in `pretrained:NAME`.
       summary: one line.
-      recipe: that makes it, as `vsml train` takes it, with its overrides.
+      recipe: that makes it, as `vsml train` takes it, and its overrides, none of which has a space.
       seed: of that run.
       data: what meta-training has seen of which data sets.
       meta_parameters: |V_M|.
@@ -65,7 +66,7 @@ class Card:
         minutes = f"{self.seconds / 60:.0f} minutes on a CPU"
         lines = {
             "": self.summary,
-            "recipe": f"vsml train {self.recipe}",
+            "recipe": f"vsml train {shlex.join(self.recipe.split())}",
             "meta-training": f"{self.meta_steps:,} meta-steps, {minutes}, seed {self.seed}",
             "has seen": "; ".join(self.data),
             "|V_M|": f"{self.meta_parameters:,}, sha256 {self.sha256[:12]}",
