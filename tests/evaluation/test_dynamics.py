@@ -12,8 +12,9 @@ from test_online_accuracy import Counting, Parrot
 
 from vsml.errors import UserError
 from vsml.evaluation import Dynamics
-from vsml.evaluation.dynamics import autocovariance, entries, learned_leaves, some_units, time_scale, trials
+from vsml.evaluation.dynamics import autocovariance, entries, some_units, time_scale, trials
 from vsml.learners import VSML, Learner, MetaRNN
+from vsml.learners.held import learned_leaves
 from vsml.tasks import ClassificationTask, Feedback, TaskDistribution, TaskSpec
 
 

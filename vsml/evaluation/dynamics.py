@@ -30,6 +30,7 @@ from vsml.evaluation.rollouts import Outcomes, check_learned, check_sizes, mean_
 from vsml.evaluation.telling import evaluating
 from vsml.fields import MAY_CHANGE
 from vsml.learners.base import Learner
+from vsml.learners.held import learned_leaves, with_leaves
 from vsml.learners.unroll import unroll
 from vsml.tasks.base import Task, TaskDistribution, TaskSpec
 from vsml.types import Array, Key, Params, State
@@ -126,21 +127,6 @@ def entries(learner: Learner, params: Params, spec: TaskSpec) -> tuple[list[str]
     return [f"{name} {i}".strip() for name, size in zip(named, sizes, strict=True) for i in range(size)], sizes
 
 
-def learned_leaves(learner: Learner, state: State) -> list[int]:
-    """Which leaves of a state are V_L. Raises `UserError` where V_L is computed rather than part of the state."""
-    leaves, form = jax.tree.flatten(state)
-    try:
-        found = jax.tree.leaves(learner.learned_variables(jax.tree.unflatten(form, range(len(leaves)))))
-        if not all(isinstance(index, int) for index in found):
-            raise TypeError
-    except Exception:
-        raise UserError(
-            f"evaluators.Dynamics: learned_variables of learners.{type(learner).__name__} is not a part of its state "
-            "as it is, so it cannot be held: leave this evaluator out"
-        ) from None
-    return found
-
-
 def trials(scales: np.ndarray, slow: float) -> tuple[Trial, np.ndarray]:
     """What is tried, given the time scales of the entries and where slow begins.
 
@@ -179,12 +165,12 @@ class Held:
             masks = jnp.split(trial.held, np.cumsum(self.sizes)[:-1])
 
             def hold(state: State) -> State:
-                leaves, form = jax.tree.flatten(state)
-                kept, fresh = jax.tree.leaves(begun.state), jax.tree.leaves(start)
+                now, kept, fresh = map(jax.tree.leaves, (state, begun.state, start))
+                held = []
                 for index, mask in zip(which, masks, strict=True):
                     value = jnp.where(trial.reset, fresh[index], kept[index])
-                    leaves[index] = jnp.where(_along_entries(mask, value), value, leaves[index])
-                return jax.tree.unflatten(form, leaves)
+                    held.append(jnp.where(_along_entries(mask, value), value, now[index]))
+                return with_leaves(state, which, held)
 
             def live(carry: tuple[State, Any], row: Any) -> tuple[tuple[State, Any], Any]:
                 step = learner.step(params, hold(carry[0]), task, carry[1], row)

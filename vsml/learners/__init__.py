@@ -1,6 +1,8 @@
 """Learning algorithms, learned and not: one file per learner."""
 
+from vsml.learners.attention_memory import AttentionMemory
 from vsml.learners.base import Learner
+from vsml.learners.bodies_synapses import BodiesSynapses
 from vsml.learners.conv_front_end import ConvFrontEnd
 from vsml.learners.delta_rule import DeltaRule
 from vsml.learners.fast_weight_memory import FastWeightMemory
@@ -20,6 +22,8 @@ PARTS = (ConvFrontEnd,)
 
 __all__ = [
     "VSML",
+    "AttentionMemory",
+    "BodiesSynapses",
     "ConvFrontEnd",
     "DeltaRule",
     "FastWeightMemory",

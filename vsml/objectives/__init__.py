@@ -6,6 +6,7 @@ from vsml.objectives.discounted import Discounted
 from vsml.objectives.improvement import Improvement
 from vsml.objectives.last import Last
 from vsml.objectives.online_mean import OnlineMean
+from vsml.objectives.remember import Remember
 
 __all__ = [
     "Cloning",
@@ -16,4 +17,5 @@ __all__ = [
     "Objective",
     "OnlineMean",
     "PredictionObjective",
+    "Remember",
 ]

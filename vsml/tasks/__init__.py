@@ -20,6 +20,7 @@ from vsml.tasks.few_shot import FewShot
 from vsml.tasks.gaussian_mixtures import GaussianMixtures
 from vsml.tasks.held_out import HeldOut
 from vsml.tasks.mixture import Mixture
+from vsml.tasks.remember import Remember
 from vsml.tasks.supervised import ClassificationTask, RegressionTask
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "HeldOut",
     "Mixture",
     "RegressionTask",
+    "Remember",
     "Scores",
     "Source",
     "Task",

@@ -1,0 +1,303 @@
+"""Bodies and synapses: neurons and connections with vector states, each kind updated by one learned local rule.
+
+Bodies b_j (a vector per neuron) and synapses s_ij (a vector per connection) are the state of a lifetime. One
+meta-network serves all bodies, one all synapses; what type a neuron has (input, hidden, output) they read from a
+learned embedding t.
+
+    m_ij = s_ij[:M] * (U [b_i, t_i])                          a message has M channels, the first M entries weigh them
+    u_j  = [R_i m_ij, x_j, b_j, t_j]                          R: mean, sum or sum / sqrt(n) over all synapses of j
+    b_j <- (1 - z) b_j + z tanh(C u_j + c)                    z = sig(Z u_j + z0)           `ticks` times an example
+    h    = tanh(A s_ij + P [b_i, t_i] + Q [b_j, t_j] + a)
+    s_ij <- s_ij + sig(G h + g0) * tanh(D h + d)              once an example, after the prediction
+    y^_j = r [b_j, 1] of output bodies
+
+x_j is what enters a body from outside: the input at input bodies; at output bodies the error, the target and the
+reward, as far as the task answers, in one more update of all bodies before the synapses change. A task that answers
+nothing leaves only what is seen to learn from.
+
+Source: Gregor 2020, "Finding online neural update rules by learning to remember", arXiv 2003.03124, for bodies and
+synapses as vectors, one function for each, types as embeddings. The paper gives no equations for the functions: the
+gated updates, the messages as products with entries of the synapse, and their sizes are our reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vsml.errors import UserError
+from vsml.hardware import product
+from vsml.learners.base import Learner
+from vsml.learners.layers import bounded, check_bound
+from vsml.sparsity.base import Reduction, Sparsity, Wiring
+from vsml.sparsity.dense import Dense
+from vsml.tasks.base import Feedback, TaskSpec
+from vsml.types import Array, Key, Params, State
+
+Network = Literal["layered", "two_way", "recurrent", "visible"]
+
+
+class Living(NamedTuple):
+    """What bodies and synapses carry through a lifetime, for B parallel examples."""
+
+    bodies: Array  # [B, body_size, neurons]
+    synapses: tuple[Array, ...]  # of each projection, [B, synapse_size, its synapses]
+
+
+class Projection(NamedTuple):
+    """Synapses from one group of neurons to another."""
+
+    source: slice
+    target: slice
+    wiring: Wiring
+
+
+@dataclass(frozen=True)
+class BodiesSynapses(Learner):
+    """A network of neurons and connections with vector states and learned local update rules.
+
+    Attributes:
+      network: which neurons connect to which. `layered`: input, hidden and output neurons, each layer to the next.
+        `two_way`: also each layer to the one before. `recurrent`: every neuron to every neuron. `visible`: as
+        `recurrent`, but the neurons that see an input number are those that give it back; there are hidden ones
+        beside. It needs as many outputs as inputs.
+      hidden: neurons of each hidden layer; in a recurrent network, those of the only group, its sum.
+      sparsity: the wiring between two groups of neurons.
+      body_size: numbers of a body.
+      synapse_size: numbers of a synapse.
+      message_size: M, channels of a message, `synapse_size` at most.
+      type_size: numbers of the embedding of a type.
+      width: hidden units of the rule of synapses.
+      ticks: updates of the bodies before a prediction.
+      reduction: how a body combines its messages.
+      plastic: whether synapses change. Frozen ones are the control: all that a network can keep is then in its bodies.
+      synapse_std: deviation of the entries of synapses at the start of a lifetime.
+      gate: start of the gates of both rules, before the sigmoid: low is slow.
+      output_bound: as in `learners.VSML`.
+    """
+
+    network: Network = "recurrent"
+    hidden: tuple[int, ...] = (16,)
+    sparsity: Sparsity = Dense()
+    body_size: int = 4
+    synapse_size: int = 2
+    message_size: int = 2
+    type_size: int = 2
+    width: int = 16
+    ticks: int = 2
+    reduction: Reduction = "sqrt"
+    plastic: bool = True
+    synapse_std: float = 0.1
+    gate: float = -1.0
+    output_bound: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("body_size", "synapse_size", "message_size", "type_size", "width", "ticks"):
+            if getattr(self, name) < 1:
+                raise UserError(f"learners.BodiesSynapses.{name} is {getattr(self, name)}: set it to 1 or more")
+        if self.message_size > self.synapse_size:
+            raise UserError(
+                f"learners.BodiesSynapses.message_size is {self.message_size}, but each channel needs an entry of the "
+                f"synapse, which has {self.synapse_size}: set synapse_size to {self.message_size} or more"
+            )
+        if any(size < 1 for size in self.hidden):
+            raise UserError(
+                f"learners.BodiesSynapses.hidden is {list(self.hidden)}: give every hidden layer 1 neuron or more"
+            )
+        if self.synapse_std < 0:
+            raise UserError(f"learners.BodiesSynapses.synapse_std is {self.synapse_std}: set it to 0 or more")
+        check_bound("BodiesSynapses", self.output_bound)
+
+    def groups(self, spec: TaskSpec) -> list[int]:
+        """Neurons of each group, in order: inputs, hidden layers, outputs; of `visible` the visible and the hidden.
+
+        Raises `UserError` where the tasks do not fit.
+        """
+        if self.network == "visible":
+            if spec.num_inputs != spec.num_outputs:
+                raise UserError(
+                    "learners.BodiesSynapses.network is 'visible', whose neurons give back what they see, but these "
+                    f"tasks have {spec.num_inputs} inputs and {spec.num_outputs} outputs: choose another network"
+                )
+            return [spec.num_inputs, *self._together]
+        hidden = self._together if self.network == "recurrent" else list(self.hidden)
+        return [spec.num_inputs, *hidden, spec.num_outputs]
+
+    @property
+    def _together(self) -> list[int]:
+        return [sum(self.hidden)] if self.hidden else []
+
+    def projections(self, spec: TaskSpec) -> list[Projection]:
+        """All synapses: of a recurrent network one projection of all neurons to all."""
+        sizes = self.groups(spec)
+        if self.network in ("recurrent", "visible"):
+            everyone = slice(0, sum(sizes))
+            return [self._projection(everyone, everyone)]
+        starts = [sum(sizes[:k]) for k in range(len(sizes) + 1)]
+        layers = [slice(start, end) for start, end in pairwise(starts)]
+        pairs = list(pairwise(layers))
+        if self.network == "two_way":
+            pairs += [(target, source) for source, target in reversed(pairs)]
+        return [self._projection(source, target) for source, target in pairs]
+
+    def _projection(self, source: slice, target: slice) -> Projection:
+        inputs, outputs = ((group.stop - group.start,) for group in (source, target))
+        return Projection(source, target, self.sparsity.wire(inputs, outputs, self.reduction))
+
+    def init(self, key: Key, spec: TaskSpec) -> Params:
+        """Both meta-networks, the embedding of every group of neurons, and what synapses start from.
+
+        Weights are truncated normal with std 1 / sqrt(fan_in), offsets 0 but for the gates.
+        """
+        seen = self.body_size + self.type_size
+        read = self.message_size + 1 + len(spec.feedback) + seen
+        keys = iter(jax.random.split(key, 10))
+        num_types = len(self.groups(spec))
+
+        def weights(num_inputs: int, num_outputs: int) -> Array:
+            return jax.nn.initializers.lecun_normal()(next(keys), (num_inputs, num_outputs), jnp.float32)
+
+        def offsets(num_outputs: int, value: float = 0.0) -> Array:
+            return jnp.full((num_outputs, 1), value)
+
+        return {
+            "types": jax.random.normal(next(keys), (self.type_size, num_types)),
+            "message": weights(seen, self.message_size),
+            "body": {
+                "change": weights(read, self.body_size),
+                "change_b": offsets(self.body_size),
+                "gate": weights(read, self.body_size),
+                "gate_b": offsets(self.body_size, self.gate),
+            },
+            "synapse": {
+                "start": offsets(self.synapse_size),
+                "own": weights(self.synapse_size, self.width),
+                "source": weights(seen, self.width),
+                "target": weights(seen, self.width),
+                "b": offsets(self.width),
+                "change": weights(self.width, self.synapse_size),
+                "change_b": offsets(self.synapse_size),
+                "gate": weights(self.width, self.synapse_size),
+                "gate_b": offsets(self.synapse_size, self.gate),
+            },
+            "output": weights(self.body_size, 1),
+            "output_b": offsets(1),
+        }
+
+    def initial_state(self, params: Params, key: Key, spec: TaskSpec) -> Living:
+        """Silent bodies, and synapses around their learned start; the same for all examples of a batch."""
+        projections = self.projections(spec)
+        start, keys = params["synapse"]["start"], jax.random.split(key, len(projections))
+        synapses = tuple(
+            start + self.synapse_std * jax.random.normal(k, (self.synapse_size, projection.wiring.units))
+            for k, projection in zip(keys, projections, strict=True)
+        )
+        state = Living(jnp.zeros((self.body_size, sum(self.groups(spec)))), synapses)
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (spec.batch, *leaf.shape)), state)
+
+    def predict(self, params: Params, state: Living, x: Array) -> tuple[Living, Array]:
+        spec = self._spec(state, x)
+        projections, types = self.projections(spec), self._types(params, spec)
+
+        def example(state: Living, entering: Array) -> tuple[Living, Array]:
+            bodies = state.bodies
+            for _ in range(self.ticks):
+                bodies = _moved(params, projections, types, bodies, state.synapses, entering)
+            output = product(params["output"], bodies[:, self._outputs(spec)]) + params["output_b"]
+            return state._replace(bodies=bodies), bounded(output[0], self.output_bound)
+
+        return jax.vmap(example)(state, self._entering(params, spec, x, []))
+
+    def learn(self, params: Params, state: Living, x: Array, feedback: Feedback) -> Living:
+        """Bodies meet the feedback, if the task gives any, and synapses change."""
+        spec = self._spec(state, x)
+        projections, types = self.projections(spec), self._types(params, spec)
+        reward = None if feedback.reward is None else feedback.reward[:, None]
+        kinds = [kind for kind in (feedback.error, feedback.target, reward) if kind is not None]
+
+        def example(state: Living, entering: Array) -> Living:
+            bodies, synapses = state
+            if kinds:
+                bodies = _moved(params, projections, types, bodies, synapses, entering)
+            if self.plastic:
+                synapses = _changed(params["synapse"], projections, types, bodies, synapses)
+            return Living(bodies, synapses)
+
+        return jax.vmap(example)(state, self._entering(params, spec, x, kinds))
+
+    def learned_variables(self, state: Living) -> State:
+        """The synapses."""
+        return state.synapses
+
+    def describe(self, spec: TaskSpec) -> dict[str, int]:
+        """Numbers of bodies and of synapses."""
+        synapses = sum(projection.wiring.units for projection in self.projections(spec))
+        return {"bodies": sum(self.groups(spec)), "synapses": synapses}
+
+    def _spec(self, state: Living, x: Array) -> TaskSpec:
+        """The shape of the tasks, as far as the network depends on it."""
+        neurons = state.bodies.shape[-1]
+        inputs = TaskSpec(x.shape[1:], 1, 1).num_inputs
+        outputs = inputs if self.network == "visible" else neurons - inputs - sum(self.hidden)
+        return TaskSpec(x.shape[1:], outputs, 1)
+
+    def _outputs(self, spec: TaskSpec) -> slice:
+        if self.network == "visible":
+            return slice(0, spec.num_inputs)
+        neurons = sum(self.groups(spec))
+        return slice(neurons - spec.num_outputs, neurons)
+
+    def _types(self, params: Params, spec: TaskSpec) -> Array:
+        """The embedding of every neuron, [type_size, neurons]."""
+        groups = self.groups(spec)
+        columns = [jnp.broadcast_to(params["types"][:, k, None], (self.type_size, n)) for k, n in enumerate(groups)]
+        return jnp.concatenate(columns, axis=1)
+
+    def _entering(self, params: Params, spec: TaskSpec, x: Array, kinds: Sequence[Array]) -> Array:
+        """What enters the bodies from outside: the input, then each kind of feedback, [B, channels, neurons]."""
+        channels = len(params["body"]["change"]) - self.message_size - self.body_size - self.type_size
+        entering = jnp.zeros((x.shape[0], channels, sum(self.groups(spec))))
+        entering = entering.at[:, 0, : spec.num_inputs].set(x.reshape(x.shape[0], -1))
+        for channel, kind in enumerate(kinds, 1):
+            entering = entering.at[:, channel, self._outputs(spec)].set(kind)
+        return entering
+
+
+def _moved(
+    params: Params,
+    projections: list[Projection],
+    types: Array,
+    bodies: Array,
+    synapses: tuple[Array, ...],
+    entering: Array,
+) -> Array:
+    """The bodies [body_size, neurons] after an update."""
+    typed = jnp.concatenate([bodies, types])
+    sent = product(params["message"], typed)
+    heard = jnp.zeros_like(sent)
+    for (source, target, wiring), synapse in zip(projections, synapses, strict=True):
+        messages = synapse[: len(sent)] * wiring.spread_forward(sent[:, source])
+        heard = heard.at[:, target].add(wiring.reduce_forward(messages))
+    read, rule = jnp.concatenate([heard, entering, typed]), params["body"]
+    gate = jax.nn.sigmoid(product(rule["gate"], read) + rule["gate_b"])
+    return bodies + gate * (jnp.tanh(product(rule["change"], read) + rule["change_b"]) - bodies)
+
+
+def _changed(
+    rule: Params, projections: list[Projection], types: Array, bodies: Array, synapses: tuple[Array, ...]
+) -> tuple[Array, ...]:
+    """The synapses after an update."""
+    typed = jnp.concatenate([bodies, types])
+    of_source, of_target = product(rule["source"], typed) + rule["b"], product(rule["target"], typed)
+    changed: list[Array] = []
+    for (source, target, wiring), synapse in zip(projections, synapses, strict=True):
+        known = wiring.spread_forward(of_source[:, source]) + wiring.spread_backward(of_target[:, target])
+        hidden = jnp.tanh(product(rule["own"], synapse) + known)
+        gate = jax.nn.sigmoid(product(rule["gate"], hidden) + rule["gate_b"])
+        changed.append(synapse + gate * jnp.tanh(product(rule["change"], hidden) + rule["change_b"]))
+    return tuple(changed)
