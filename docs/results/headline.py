@@ -35,11 +35,12 @@ SHIPPED = 2
 ALONE = True
 """Made only where it is named: it takes hours."""
 _FEW = ("board/evaluators.OnlineAccuracy.lifetimes=2", "LONG=20")
+_SHORT = ("far_beyond/evaluators.OnlineAccuracy.lifetimes=2", "far_beyond/tasks.HeldOut.length=20")
 SMALLEST = {
     "sweep": ("STEPS=2", "LENGTH=5"),
     "sweeps/broad_levers.gin": (
         *("STEPS=1", "LENGTH=5", "axes.change={'none': [], 'ES': 'meta_optimizers/es.gin'}"),
-        *("far_beyond/evaluators.OnlineAccuracy.lifetimes=2", "far_beyond/tasks.HeldOut.length=20"),
+        *_SHORT,
     ),
     "train": ("LENGTH=5",),
     "evaluators/scoreboard.gin": (
@@ -51,10 +52,7 @@ SMALLEST = {
         ),
     ),
     "evaluators/scoreboard_alone.gin": _FEW,
-    "evaluators/far_beyond.gin": (
-        "far_beyond/evaluators.OnlineAccuracy.lifetimes=2",
-        "far_beyond/tasks.HeldOut.length=20",
-    ),
+    "evaluators/far_beyond.gin": _SHORT,
 }
 
 SETS = {"digits": "digits, 8x8", "mnist": "MNIST", "kmnist": "KMNIST"}

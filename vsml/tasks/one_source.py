@@ -48,6 +48,12 @@ def resident(dataset: Dataset) -> Resident:
     )
 
 
+def inputs(data: Resident, index: Array) -> Array:
+    """The inputs at places [n] of the source, float32 [n, *input_shape]; bytes are read as x / 255."""
+    x = data.x[index]
+    return x.astype(jnp.float32) / 255.0 if data.x.dtype == jnp.uint8 else x
+
+
 def specs(transforms: tuple[Transform, ...], shape: tuple[int, ...], num_classes: int) -> list[Spec]:
     """Input shape and number of classes before the transforms and after each. Raises `UserError` for a misfit."""
     found = [(tuple(shape), num_classes)]
@@ -125,9 +131,7 @@ def make_task(
       mask: [T, B].
       spec: input shape and number of classes after all transforms.
     """
-    x = data.x[index]
-    x = x.astype(jnp.float32) / 255.0 if data.x.dtype == jnp.uint8 else x
-    examples = Examples(x, data.mean, data.std)
+    examples = Examples(inputs(data, index), data.mean, data.std)
     for transform, key in zip(transforms, keys, strict=True):
         examples = _apply(transform, key, examples)
     shape, num_classes = spec

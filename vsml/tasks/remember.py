@@ -27,7 +27,7 @@ import optax
 
 from vsml.errors import UserError
 from vsml.tasks.base import Answer, Feedback, Scores, Source, TaskDistribution, TaskSpec, Transform, World
-from vsml.tasks.one_source import resident
+from vsml.tasks.one_source import inputs, resident
 from vsml.tasks.shuffle import shuffled
 from vsml.types import Array, Key
 
@@ -196,9 +196,9 @@ class Remember(TaskDistribution):
         asked = jnp.take_along_axis(snippets, order[:, :, None, None, None], axis=1)
         shown = self._shown(keys[2], (self.rounds, self.snippets, self.batch), size)
 
-        nothing = jnp.zeros_like(snippets).at[:, :, 0].set(shown)
-        cues = (asked * nothing).reshape(clean.shape)
-        hidden = (1 - nothing).reshape(clean.shape)
+        given = jnp.zeros_like(snippets).at[:, :, 0].set(shown)
+        cues = (asked * given).reshape(clean.shape)
+        hidden = (1 - given).reshape(clean.shape)
         if not self.distractors:
             others = jnp.zeros((self.rounds, self.delay, self.batch, size))
         silence = jnp.zeros((self.rounds, length + self.delay, self.batch, size))
@@ -216,8 +216,7 @@ class Remember(TaskDistribution):
         """Frames without noise, [count, B, size], of which each snippet has `frames` in a row."""
         if self.source is not None:
             places = jnp.arange(count * self.batch, dtype=jnp.int32)
-            x = data.x[shuffled(key, places, data.x.shape[0])]
-            x = (x.astype(jnp.float32) / 255.0 if data.x.dtype == jnp.uint8 else x) - data.mean
+            x = inputs(data, shuffled(key, places, data.x.shape[0])) - data.mean
             x = jnp.where(x > 0, 1.0, -1.0) if self.values == "binary" else x / data.std
             return x.reshape(count, self.batch, size)
         own_key, common_key, which_key = jax.random.split(key, 3)
