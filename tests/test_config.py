@@ -471,7 +471,7 @@ MISTAKES = {
         ("OBJECTIVE=@sources.ToySource",),
         "command line: train.objective takes Objective, not @sources.ToySource(); parts that fit: "
         "objectives.Cloning, objectives.Discounted, objectives.Improvement, objectives.Last, objectives.OnlineMean, "
-        "objectives.ToyObjective",
+        "objectives.Remember",  # six at most
     ),
     "name of a part": (
         "",
