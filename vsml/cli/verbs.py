@@ -262,8 +262,8 @@ def _pretrained(arguments: Arguments) -> int:
         raise UserError(f"pretrained takes no more than one name, not {' '.join(arguments.words)}")
     for name in arguments.words:
         print(pretrained.card(name).in_full())
-    for name in [] if arguments.words else pretrained.names():
-        print(pretrained.card(name).overview())
+    if not arguments.words:
+        print(pretrained.overview())
     return 0
 
 

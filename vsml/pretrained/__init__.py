@@ -56,11 +56,6 @@ class Card:
         results = {key: (float(score), float(half)) for key, (score, half) in values["results"].items()}
         return cls(**{**values, "name": name, "data": tuple(values["data"]), "results": results})
 
-    def overview(self) -> str:
-        """Two lines for a list."""
-        scores = ", ".join(f"{task} {_score(score)}" for task, (score, _) in self.results.items())
-        return f"{PREFIX}{self.name}  {self.summary} |V_M| = {self.meta_parameters:,}\n  {scores}"
-
     def in_full(self) -> str:
         """All of it, a line for each."""
         minutes = f"{self.seconds / 60:.0f} minutes on a CPU"
@@ -85,6 +80,35 @@ class Card:
 def names() -> list[str]:
     """The names of all, sorted."""
     return sorted(path.stem for path in _FOLDER.glob("*.npz"))
+
+
+def overview() -> str:
+    """A list of all, a line for each, and a table of their scores, where there are any."""
+    cards = [card(name) for name in names()]
+    wide = max((len(one.name) for one in cards), default=0)
+    lines = [f"{PREFIX}{one.name:<{wide}}  {one.meta_parameters:>6,} numbers  {one.summary}" for one in cards]
+    groups = list(dict.fromkeys(_group(task) for one in cards for task in one.results))
+    if not groups:
+        return "\n".join(lines)
+    rows = [
+        *zip(*(group.partition("_")[::2] for group in groups), strict=True),
+        *([_scores(one, group) for group in groups] for one in cards),
+    ]
+    columns = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines += ["", "Cumulative accuracy over few and over many examples that meta-training has not seen:"]
+    for label, row in zip(["", "", *(one.name for one in cards)], rows, strict=True):
+        cells = (f"{cell:<{width}}" for cell, width in zip(row, columns, strict=True))
+        lines.append(f"  {label:<{wide}}  {'  '.join(cells)}".rstrip())
+    return "\n".join(lines)
+
+
+def _group(task: str) -> str:
+    """What scores over few and over many examples have in common: `digits_plain` of `digits_plain_long`."""
+    return task.removesuffix("_short").removesuffix("_long")
+
+
+def _scores(card: Card, group: str) -> str:
+    return " ".join(_score(score) for task, (score, _) in card.results.items() if _group(task) == group)
 
 
 def is_name(source: str | Path) -> bool:
