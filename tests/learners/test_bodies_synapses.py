@@ -67,12 +67,11 @@ class Twin:
             moved.append((1 - gate) * body + gate * np.tanh(rule["change"].T @ u + rule["change_b"][:, 0]))
         self.bodies = moved
 
-    def entering(self, x, kinds):
-        channels = np.zeros((len(self.bodies), 1 + len(self.spec.feedback)))
+    def entering(self, x, answers):
+        channels = np.zeros((len(self.bodies), 4))
         channels[: x.size, 0] = x.ravel()
-        outputs = self.outputs()
-        for channel, kind in enumerate(kinds, 1):
-            channels[outputs, channel] = kind
+        for channel, kind in enumerate(("error", "target", "reward"), 1):
+            channels[self.outputs(), channel] = answers.get(kind, 0.0)
         return channels
 
     def outputs(self):
@@ -81,19 +80,20 @@ class Twin:
 
     def predict(self, x):
         for _ in range(self.learner.ticks):
-            self.move(self.entering(x, []))
+            self.move(self.entering(x, {}))
         read = np.array([self.params["output"][:, 0] @ self.bodies[j] for j in self.outputs()])
         read, bound = read + self.params["output_b"][0, 0], self.learner.output_bound
         return read if bound is None else bound * np.tanh(read / bound)
 
-    def learn(self, x, kinds):
-        if kinds:
-            self.move(self.entering(x, kinds))
+    def learn(self, x, answers):
+        if answers:
+            self.move(self.entering(x, answers))
         rule = self.params["synapse"]
         for synapse in self.synapses:
             i, j, s, _ = synapse
             source, target = (np.concatenate([self.bodies[n], self.type_of(n)]) for n in (i, j))
             known = rule["own"].T @ s + rule["source"].T @ source + rule["target"].T @ target + rule["b"][:, 0]
+            known += (rule["source_factor"].T @ source) * (rule["target_factor"].T @ target)
             hidden = np.tanh(known)
             gate = sig(rule["gate"].T @ hidden + rule["gate_b"][:, 0])
             synapse[2] = s + gate * np.tanh(rule["change"].T @ hidden + rule["change_b"][:, 0])
@@ -113,7 +113,7 @@ def test_equals_a_loop_over_bodies_and_synapses(learner, spec):
         state = learner.learn(
             params, state, jnp.asarray(x), Feedback(**{k: jnp.asarray(v) for k, v in answers.items()})
         )
-        twin.learn(x[0], [answers[kind][0] for kind in spec.feedback])
+        twin.learn(x[0], {kind: answer[0] for kind, answer in answers.items()})
         np.testing.assert_allclose(state.bodies[0].T, np.array(twin.bodies), atol=1e-5)
         own = np.concatenate([values[0].T for values in state.synapses])
         np.testing.assert_allclose(own, np.array([s for _, _, s, _ in twin.synapses]), atol=1e-5)

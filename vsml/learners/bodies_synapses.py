@@ -7,22 +7,22 @@ learned embedding t.
     m_ij = s_ij[:M] * (U [b_i, t_i])                          a message has M channels, the first M entries weigh them
     u_j  = [R_i m_ij, x_j, b_j, t_j]                          R: mean, sum or sum / sqrt(n) over all synapses of j
     b_j <- (1 - z) b_j + z tanh(C u_j + c)                    z = sig(Z u_j + z0)           `ticks` times an example
-    h    = tanh(A s_ij + P [b_i, t_i] + Q [b_j, t_j] + a)
+    h    = tanh(A s_ij + P [b_i, t_i] + Q [b_j, t_j] + (V [b_i, t_i]) * (W [b_j, t_j]) + a)
     s_ij <- s_ij + sig(G h + g0) * tanh(D h + d)              once an example, after the prediction
     y^_j = r [b_j, 1] of output bodies
 
-x_j is what enters a body from outside: the input at input bodies; at output bodies the error, the target and the
-reward, as far as the task answers, in one more update of all bodies before the synapses change. A task that answers
-nothing leaves only what is seen to learn from.
+x_j is what enters a body from outside, in four channels: the input at input bodies; at output bodies the error, the
+target and the reward, as far as the task answers, in one more update of all bodies before the synapses change. A task
+that answers nothing leaves only what is seen to learn from. V_M has the same shape for all tasks.
 
 Source: Gregor 2020, "Finding online neural update rules by learning to remember", arXiv 2003.03124, for bodies and
 synapses as vectors, one function for each, types as embeddings. The paper gives no equations for the functions: the
-gated updates, the messages as products with entries of the synapse, and their sizes are our reading.
+gated updates, the messages as products with entries of the synapse, and their sizes are our reading. So are products
+of the two bodies in the rule of synapses, without which Hebb's rule is far to find.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -40,6 +40,9 @@ from vsml.tasks.base import Feedback, TaskSpec
 from vsml.types import Array, Key, Params, State
 
 Network = Literal["layered", "two_way", "recurrent", "visible"]
+
+_CHANNELS = 4
+"""What enters a body: input, error, target, reward."""
 
 
 class Living(NamedTuple):
@@ -155,8 +158,8 @@ class BodiesSynapses(Learner):
         Weights are truncated normal with std 1 / sqrt(fan_in), offsets 0 but for the gates.
         """
         seen = self.body_size + self.type_size
-        read = self.message_size + 1 + len(spec.feedback) + seen
-        keys = iter(jax.random.split(key, 10))
+        read = self.message_size + _CHANNELS + seen
+        keys = iter(jax.random.split(key, 12))
         num_types = len(self.groups(spec))
 
         def weights(num_inputs: int, num_outputs: int) -> Array:
@@ -179,6 +182,8 @@ class BodiesSynapses(Learner):
                 "own": weights(self.synapse_size, self.width),
                 "source": weights(seen, self.width),
                 "target": weights(seen, self.width),
+                "source_factor": weights(seen, self.width),
+                "target_factor": weights(seen, self.width),
                 "b": offsets(self.width),
                 "change": weights(self.width, self.synapse_size),
                 "change_b": offsets(self.synapse_size),
@@ -211,24 +216,23 @@ class BodiesSynapses(Learner):
             output = product(params["output"], bodies[:, self._outputs(spec)]) + params["output_b"]
             return state._replace(bodies=bodies), bounded(output[0], self.output_bound)
 
-        return jax.vmap(example)(state, self._entering(params, spec, x, []))
+        return jax.vmap(example)(state, self._entering(spec, x, Feedback()))
 
     def learn(self, params: Params, state: Living, x: Array, feedback: Feedback) -> Living:
         """Bodies meet the feedback, if the task gives any, and synapses change."""
         spec = self._spec(state, x)
         projections, types = self.projections(spec), self._types(params, spec)
-        reward = None if feedback.reward is None else feedback.reward[:, None]
-        kinds = [kind for kind in (feedback.error, feedback.target, reward) if kind is not None]
+        answered = any(kind is not None for kind in (feedback.error, feedback.target, feedback.reward))
 
         def example(state: Living, entering: Array) -> Living:
             bodies, synapses = state
-            if kinds:
+            if answered:
                 bodies = _moved(params, projections, types, bodies, synapses, entering)
             if self.plastic:
                 synapses = _changed(params["synapse"], projections, types, bodies, synapses)
             return Living(bodies, synapses)
 
-        return jax.vmap(example)(state, self._entering(params, spec, x, kinds))
+        return jax.vmap(example)(state, self._entering(spec, x, feedback))
 
     def learned_variables(self, state: Living) -> State:
         """The synapses."""
@@ -258,13 +262,14 @@ class BodiesSynapses(Learner):
         columns = [jnp.broadcast_to(params["types"][:, k, None], (self.type_size, n)) for k, n in enumerate(groups)]
         return jnp.concatenate(columns, axis=1)
 
-    def _entering(self, params: Params, spec: TaskSpec, x: Array, kinds: Sequence[Array]) -> Array:
-        """What enters the bodies from outside: the input, then each kind of feedback, [B, channels, neurons]."""
-        channels = len(params["body"]["change"]) - self.message_size - self.body_size - self.type_size
-        entering = jnp.zeros((x.shape[0], channels, sum(self.groups(spec))))
+    def _entering(self, spec: TaskSpec, x: Array, feedback: Feedback) -> Array:
+        """What enters the bodies from outside, [B, channels, neurons]."""
+        entering = jnp.zeros((x.shape[0], _CHANNELS, sum(self.groups(spec))))
         entering = entering.at[:, 0, : spec.num_inputs].set(x.reshape(x.shape[0], -1))
-        for channel, kind in enumerate(kinds, 1):
-            entering = entering.at[:, channel, self._outputs(spec)].set(kind)
+        reward = None if feedback.reward is None else feedback.reward[:, None]
+        for channel, kind in enumerate((feedback.error, feedback.target, reward), 1):
+            if kind is not None:
+                entering = entering.at[:, channel, self._outputs(spec)].set(kind)
         return entering
 
 
@@ -293,11 +298,14 @@ def _changed(
 ) -> tuple[Array, ...]:
     """The synapses after an update."""
     typed = jnp.concatenate([bodies, types])
-    of_source, of_target = product(rule["source"], typed) + rule["b"], product(rule["target"], typed)
+    of_source = [product(rule[name], typed) for name in ("source", "source_factor")]
+    of_target = [product(rule[name], typed) for name in ("target", "target_factor")]
     changed: list[Array] = []
     for (source, target, wiring), synapse in zip(projections, synapses, strict=True):
-        known = wiring.spread_forward(of_source[:, source]) + wiring.spread_backward(of_target[:, target])
-        hidden = jnp.tanh(product(rule["own"], synapse) + known)
+        read, factor = (wiring.spread_forward(each[:, source]) for each in of_source)
+        read_at_target, factor_at_target = (wiring.spread_backward(each[:, target]) for each in of_target)
+        known = product(rule["own"], synapse) + read + read_at_target + factor * factor_at_target + rule["b"]
+        hidden = jnp.tanh(known)
         gate = jax.nn.sigmoid(product(rule["gate"], hidden) + rule["gate_b"])
         changed.append(synapse + gate * jnp.tanh(product(rule["change"], hidden) + rule["change_b"]))
     return tuple(changed)

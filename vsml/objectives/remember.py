@@ -41,18 +41,23 @@ class Remember(Objective):
 
     Attributes:
       gradient: what its gradient goes through. Meta-optimizers that differentiate nothing, such as ES, do not care.
+      elsewhere: the objective of tasks that are no streams of snippets, as a mixture may have beside them; None
+        refuses such tasks.
     """
 
     gradient: Literal["short_term", "read_only", "full"] = "short_term"
+    elsewhere: Objective | None = None
 
     def evaluate(
         self, learner: Learner, params: Params, state: State, task: Task, key: Key, segment: int | None = None
     ) -> tuple[Array, Metrics]:
         """The loss, and the measures of the task."""
         if not isinstance(task, RememberTask):
+            if self.elsewhere is not None:
+                return self.elsewhere.evaluate(learner, params, state, task, key, segment)
             raise UserError(
                 f"objectives.Remember needs streams of snippets, but the tasks are {type(task).__name__}: choose "
-                "tasks/remember.gin"
+                "tasks/remember.gin, or set objectives.Remember.elsewhere"
             )
         if self.gradient == "full":
             lived = unroll(learner, params, state, task, segment=segment)
