@@ -335,6 +335,16 @@ MISTAKES = {
         ("sources.ToySource.split=a b",),
         "command line: cannot read the value of sources.ToySource.split=a b; a string of several words needs quotes",
     ),
+    "a dict without brackets": (
+        "",
+        ("sources.ToySource.split='a':1",),
+        "command line: cannot read the value of sources.ToySource.split='a':1; a string of several words needs quotes",
+    ),
+    "a slice where a number belongs": (
+        "",
+        ("STEPS=3:5",),
+        "command line: train.steps takes int, not '3:5'",
+    ),
     "a line break behind the value": (
         "",
         ("STEPS=7\nSEED=123",),
@@ -632,6 +642,8 @@ def test_values_of_the_command_line() -> None:
         "cells.Toy.mode='sum'": "sum",
         "sources.ToySource.split=test[:300]": "test[:300]",
         "sources.ToySource.split=data/x-1.idx.gz": "data/x-1.idx.gz",
+        "sources.ToySource.split=pretrained:broad": "pretrained:broad",
+        "sources.ToySource.split=runs/x@best": "runs/x@best",
         "learners.ToyLearner.widths=[1, 2]": (1, 2),
         "learners.ToyLearner.widths=()": (),
         "train.steps=%LENGTH": 20,

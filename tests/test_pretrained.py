@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,14 @@ from vsml.pretrained import Card
 from vsml.runs import sources
 from vsml.runs.meta_parameters import MetaParameters
 from vsml.tasks import GaussianMixtures
+from vsml.training.meta_test import prepared
 
 CARD = Card(
     name="tiny",
     summary="A learner for tests.",
     recipe="recipes/quickstart.gin STEPS=1",
     seed=0,
-    data=("digits, train",),
+    data=("digits, train", "gaussian_mixtures", "gaussian_mixtures"),
     meta_parameters=1,
     meta_steps=1,
     seconds=120.0,
@@ -72,9 +74,36 @@ def test_the_list_and_the_card(store: Path, capfd: pytest.CaptureFixture[str]):
     ]
     assert "vsml train recipes/quickstart.gin STEPS=1" in shown.out
     assert ".500 ± .010" in shown.out
+    assert "digits, train; gaussian_mixtures\n" in shown.out
+    assert call(capfd, "pretrained", "pretrained:tiny").out == shown.out
 
 
-@pytest.mark.parametrize("words", [("pretrained", "tinny"), ("eval", "pretrained:tinny")])
+def test_the_card_says_what_its_scores_are():
+    evaluators = configs.load("quickstart", ["evaluators/scoreboard.gin"]).build().evaluators
+    lengths = {
+        (one.name.split("_")[0] == "digits", one.name.split("_")[-1]): one.tasks.length  # pyright: ignore
+        for one in evaluators
+    }
+    said = CARD.in_full().splitlines()[-1]
+    assert lengths == {(False, "short"): 500, (True, "short"): 300, (False, "long"): 2000, (True, "long"): 500}
+    assert "short: 500 examples, of digits 300; long: 2,000, of digits 500" in said
+    assert "short:" not in replace(CARD, results={}).in_full()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("pretrained", "tinny"),
+        ("pretrained", "pretrained:tinny"),
+        ("eval", "pretrained:tinny"),
+        ("introspect", "pretrained:tinny"),
+        ("export", "pretrained:tinny", "x.npz"),
+        ("matrix", "pretrained:tinny"),
+        ("compare", "pretrained:tinny", "runs/x"),
+        ("report", "pretrained:tinny"),
+        ("train", "quickstart", "train.start_from=pretrained:tinny", "--dry_run"),
+    ],
+)
 def test_a_name_that_there_is_not(store: Path, capfd: pytest.CaptureFixture[str], words: tuple[str, ...]):
     outcome = call(capfd, *words)
     assert outcome.code == 2
@@ -86,7 +115,8 @@ def test_a_name_that_there_is_not(store: Path, capfd: pytest.CaptureFixture[str]
 
 def test_it_is_the_algorithm_of_the_run(store: Path, run: Path):
     x, y = np.random.default_rng(0).normal(size=(10, 5)), np.arange(10) % 3
-    np.testing.assert_array_equal(vsml.load_pretrained("tiny").online(x, y), vsml.load(run).online(x, y))
+    for name in ("tiny", "pretrained:tiny"):
+        np.testing.assert_array_equal(vsml.load_pretrained(name).online(x, y), vsml.load(run).online(x, y))
 
 
 def test_evaluation_writes_nothing_beside_the_package(store: Path, capfd: pytest.CaptureFixture[str]):
@@ -98,9 +128,83 @@ def test_evaluation_writes_nothing_beside_the_package(store: Path, capfd: pytest
 
 
 def test_meta_training_goes_on_from_it(store: Path, run: Path, tmp_path: Path):
-    start = ("meta_optimizers/es.gin", "LEARNING_RATE=0.0", "STEPS=1", "train.start_from='pretrained:tiny'")
+    start = ("meta_optimizers/es.gin", "LEARNING_RATE=0.0", "STEPS=1", "train.start_from=pretrained:tiny")
     train(tmp_path / "on", *NO_EVALUATORS, *start)
     assert sources.of_run(tmp_path / "on").sha256 == sources.of_run(run).sha256
+
+
+def test_it_is_exported_as_it_is(store: Path, capfd: pytest.CaptureFixture[str]):
+    outcome = call(capfd, "export", "pretrained:tiny", "x.npz")
+    assert outcome.code == 0, outcome.err
+    assert Path("x.npz").read_bytes() == (store / "tiny.npz").read_bytes()
+
+
+def test_its_network_is_drawn(store: Path, run: Path, capfd: pytest.CaptureFixture[str]):
+    for source in ("pretrained:tiny", store / "tiny.npz"):
+        outcome = call(capfd, "matrix", source, "--out", "tiny.svg")
+        assert (outcome.code, outcome.err) == (0, "")
+        assert outcome.out == call(capfd, "matrix", run, "--out", "tiny.svg").out
+
+
+@pytest.mark.parametrize("words", [("compare", "runs/x", "pretrained:tiny"), ("report", "pretrained:tiny")])
+def test_what_needs_a_run_says_how_to_make_one(store: Path, capfd: pytest.CaptureFixture[str], words: tuple[str, ...]):
+    outcome = call(capfd, *words)
+    assert outcome.code == 2
+    assert outcome.err == (
+        "vsml: pretrained:tiny: this is a file, not the directory of a run: make one by `vsml eval pretrained:tiny "
+        "--on tasks/wine.gin`, and name runs/pretrained_tiny\n"
+    )
+
+
+MIXTURE = (
+    "vsml: pretrained:broad: meta-training uses a mixture of digits, mnist, kmnist, gaussian, tables: name other data, "
+    "as in `--on tasks/wine.gin`, or one of the mixture, as in tasks.HeldOut.share=digits\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("introspect", "pretrained:broad"), MIXTURE),
+        (("introspect", "pretrained:broad", "TEST_LENGTH=299"), MIXTURE),
+        (("eval", "pretrained:broad", "evaluators/held_out.gin"), MIXTURE),
+        (
+            ("eval", "pretrained:broad"),
+            "vsml: pretrained:broad: its config names no evaluators: name data, as in `--on tasks/wine.gin`, or a file "
+            "of evaluators, as in `evaluators/scoreboard_alone.gin`\n",
+        ),
+        (
+            ("eval", "pretrained:broad", "--checkpoint", "best"),
+            "vsml: pretrained:broad: a file holds one set of meta-parameters: leave out --checkpoint\n",
+        ),
+        (("eval", "broad"), "vsml: there is no broad; did you mean pretrained:broad?\n"),
+        (("export", "broad", "x.npz"), "vsml: there is no broad; did you mean pretrained:broad?\n"),
+        (
+            ("train", "quickstart", "train.start_from=broad", "--dry_run"),
+            "vsml: train.start_from: there is no broad (relative to the working directory); did you mean "
+            "pretrained:broad?\n",
+        ),
+    ],
+)
+def test_what_is_missing_is_named_with_its_mend(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    message: str,
+):
+    monkeypatch.chdir(tmp_path)
+    outcome = call(capfd, *words)
+    assert (outcome.code, outcome.out, outcome.err) == (2, "", message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_of_the_mixture_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["evaluators/introspection.gin", "tasks.HeldOut.share=digits"]
+    source = Path("pretrained:broad")
+    _, experiment, _ = prepared(source, sources.of_path(source), words)
+    assert [one.name for one in experiment.evaluators] == ["digits_shown_again", "digits_dynamics", "digits_agreement"]
 
 
 @pytest.mark.parametrize("name", pretrained.names())

@@ -85,10 +85,10 @@ def pooled(group: Sequence[Run], name: str, curve: str = "correct") -> np.ndarra
     return np.concatenate([run.curves(name)[curve] for run in group])
 
 
-def rival_curves(run: Run, name: str) -> dict[str, np.ndarray]:
+def rival_curves(run: Run, name: str, rivals: Mapping[str, str] = RIVALS) -> dict[str, np.ndarray]:
     """Learning curves of the rivals that stand in grey beside those of learners, by label: each [lifetimes, T]."""
     curves = run.curves(name)
-    return {label: curves[f"{key}_correct"] for key, label in RIVALS.items()}
+    return {label: curves[f"{key}_correct"] for key, label in rivals.items()}
 
 
 def seconds(group: Sequence[Run]) -> str:
@@ -108,7 +108,11 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def learning_curves(
-    panels: Mapping[str, Mapping[str, np.ndarray]], chances: Sequence[float], grey: Sequence[str] = (), columns: int = 2
+    panels: Mapping[str, Mapping[str, np.ndarray]],
+    chances: Sequence[float],
+    grey: Sequence[str] = (),
+    columns: int = 2,
+    lowest: float = 0.0,
 ) -> str:
     """Panels of running accuracy over a lifetime, with a band of the 95 % interval over lifetimes.
 
@@ -117,6 +121,7 @@ def learning_curves(
       chances: accuracy of guessing in each panel.
       grey: names of lines that are drawn in grey, as references.
       columns: panels beside each other.
+      lowest: accuracy at the bottom of all panels.
 
     Returns:
       The text of an SVG file.
@@ -138,7 +143,7 @@ def learning_curves(
             axes.plot(x, mean, color=colour, label=name)
             axes.fill_between(x, mean - interval, mean + interval, color=colour, alpha=0.15, linewidth=0)
         axes.axhline(chance, color=GREY, linewidth=0.6)
-        axes.set(title=title, xlabel="examples seen", ylim=(0, 1), xlim=(0, None))
+        axes.set(title=title, xlabel="examples seen", ylim=(lowest, 1), xlim=(0, None))
         tidy(axes)
     for axes in grid[len(panels) :]:
         axes.set_visible(False)

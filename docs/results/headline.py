@@ -8,13 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from drawing import (
-    RIVALS,
     WIDTH,
     as_list,
     evaluation,
     learning_curves,
     markdown,
-    over_runs,
     plus_minus,
     pooled,
     rival_curves,
@@ -25,7 +23,7 @@ from drawing import (
 )
 from matplotlib.figure import Figure
 
-from vsml.analysis.plots import COLOURS, as_svg, tidy
+from vsml.analysis.plots import COLOURS, GREY, as_svg, tidy
 from vsml.analysis.statistics import estimate
 from vsml.runs.results import Run, read_results
 
@@ -53,6 +51,7 @@ SMALLEST = {
     ),
     "evaluators/scoreboard_alone.gin": _FEW,
     "evaluators/far_beyond.gin": _SHORT,
+    "evaluators/far_beyond_beside_nearest.gin": _SHORT,
 }
 
 SETS = {"digits": "digits, 8x8", "mnist": "MNIST", "kmnist": "KMNIST"}
@@ -65,11 +64,14 @@ DESCENT = "STEPS=1 LEARNING_RATE=0.0 cells.Bilinear.bound=None"
 """The start as it is: gradient descent, whose weights nothing bounds."""
 WINDOW = 500
 """Examples of which far_beyond shows the mean."""
+NEAREST = "1-NN by angle, remembers all"
+RIVALS = {"best_adam": "best Adam", "nearest_by_angle": "1-NN by angle", "best_rls": "best RLS"}
+"""The rivals in the figure: the best descent, and the two that are hardest to beat."""
 
 
 def commands(seeds: Sequence[int]) -> tuple[str, ...]:
     """What makes the runs of this page."""
-    start, far = "RUNS/headline/start", "evaluators/far_beyond.gin"
+    start, far = "RUNS/headline/start", "evaluators/far_beyond_beside_nearest.gin"
     shipped = SHIPPED if SHIPPED in seeds else seeds[0]
     return (
         f"vsml sweep sweeps/broad.gin axes.SEED={as_list(seeds[:1])} --sweep_dir RUNS/broad --jobs 2",
@@ -123,15 +125,15 @@ def figures(runs: Path) -> dict[str, str]:
             name = f"{key}_{form}_long"
             lines = {label: pooled(group, name) for label, group in found.items() if group[0].curves(name)}
             lines = {UNMET if "without" in label else label: correct for label, correct in lines.items()}
-            panels[f"{title}, {form}"] = {**lines, **rival_curves(found[BEFORE][0], name)}
-    curves = learning_curves(panels, [0.1] * len(panels), grey=tuple(RIVALS.values()))
+            panels[f"{title}, {form}"] = {**lines, **rival_curves(found[BEFORE][0], name, RIVALS)}
+    curves = learning_curves(panels, [0.1] * len(panels), grey=tuple(RIVALS.values()), lowest=0.3)
     return {"headline.svg": curves, "headline_far.svg": _far(runs)}
 
 
 def _far(runs: Path) -> str:
     figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
     for key, axes in zip(LEFT_OUT, figure.subplots(1, len(LEFT_OUT)), strict=True):
-        for colour, (label, curves) in zip(COLOURS, _windows(runs, key).items(), strict=False):
+        for colour, (label, curves) in zip((*COLOURS[: len(FAR)], GREY), _windows(runs, key).items(), strict=True):
             x = WINDOW * (np.arange(curves.shape[1]) + 1)
             for curve in curves:
                 axes.plot(x, curve, color=colour, linewidth=0.6)
@@ -148,7 +150,8 @@ def _windows(runs: Path, key: str) -> dict[str, np.ndarray]:
     found = {}
     for name, label in FAR.items():
         found[label] = np.stack([_in_windows(_far_beyond(run, key)) for run in _runs(runs, name.format(key))])
-    return found
+    rival = _runs(runs, "far_before")[0].curves(f"{key}_far_beyond")["nearest_by_angle_correct"]
+    return {**found, NEAREST: _in_windows(rival)[None]}
 
 
 def _far_beyond(run: Run, key: str) -> np.ndarray:
@@ -169,14 +172,13 @@ def _fall(windows: np.ndarray) -> float:
 
 
 def tables(runs: Path) -> dict[str, str]:
-    """The scoreboard over few and over many examples, the last tenth, falls far beyond, and small tables. Of learned
-    algorithms the mean over seeds with its interval, of one seed and of rivals that over lifetimes.
-    """
+    """The scoreboard over few and over many examples, the last tenth, the loss, falls far beyond, and small tables."""
     found = _scores(runs)
     return {
         "short": _board(found, "short", "cumulative_accuracy"),
         "long": _board(found, "long", "cumulative_accuracy"),
         "last": _board(found, "long", "final_accuracy"),
+        "loss": _board(found, "long", "loss"),
         "far": _falls(runs),
         "levers": _levers(runs),
         "tables": _tables(json.loads((runs / "headline" / "tables.json").read_text(encoding="utf-8"))),
@@ -189,12 +191,22 @@ def _board(found: Mapping[str, Sequence[Run]], length: str, measure: str) -> str
     for label, group in found.items():
         known = [(run.summary or {})["evaluations"] for run in group]
         scores = {name: [each[name][measure] for each in known] for name in names if name in known[0]}
-        rows.append([label, *(plus_minus(*over_runs(scores[name])) if name in scores else "" for name in names)])
+        rows.append([label, *(_over_seeds(scores.get(name, ())) for name in names)])
+        if len(group) > 1:
+            means = {name: ", ".join(short(each["mean"]) for each in of_seeds) for name, of_seeds in scores.items()}
+            rows.append([f"its {len(group)} seeds", *means.values()])
     before = found[BEFORE][0]
     for key, rival in evaluation(before, next(iter(names)))["baselines"].items():
         scores = [score(evaluation(before, name)["baselines"][key], measure) for name in names]
         rows.append([f"*{rival_name(rival)}*", *scores])
     return markdown(["learning algorithm", *names.values()], rows)
+
+
+def _over_seeds(scores: Sequence[Mapping[str, float]]) -> str:
+    """The mean over seeds, with the mean of their intervals over lifetimes; nothing of nothing."""
+    if not scores:
+        return ""
+    return plus_minus(*(float(np.mean([each[key] for each in scores])) for key in ("mean", "interval95")))
 
 
 def _falls(runs: Path) -> str:

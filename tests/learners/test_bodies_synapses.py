@@ -21,8 +21,9 @@ LEARNERS = {
     "two ways": (BodiesSynapses("two_way", hidden=(3,), ticks=3), SPEC),
     "recurrent": (BodiesSynapses("recurrent", hidden=(3,), reduction="mean"), SPEC),
     "sparse": (BodiesSynapses("recurrent", hidden=(3,), sparsity=Random(0.5), message_size=1), SPEC),
-    "visible": (BodiesSynapses("visible", hidden=(3,)), SQUARE),
-    "visible alone": (BodiesSynapses("visible", hidden=()), SQUARE),
+    "visible": (BodiesSynapses("recurrent", hidden=(3,), visible=True), SQUARE),
+    "visible alone": (BodiesSynapses("recurrent", hidden=(), visible=True), SQUARE),
+    "visible and back": (BodiesSynapses("two_way", hidden=(3,), visible=True), SQUARE),
     "with reward": (BodiesSynapses("two_way", hidden=()), dataclasses.replace(SPEC, feedback=("error", "reward"))),
     "bounded": (BodiesSynapses("layered", hidden=(), output_bound=0.5), SPEC),
 }
@@ -75,7 +76,7 @@ class Twin:
         return channels
 
     def outputs(self):
-        first = 0 if self.learner.network == "visible" else len(self.bodies) - self.spec.num_outputs
+        first = 0 if self.learner.visible else len(self.bodies) - self.spec.num_outputs
         return np.arange(first, first + self.spec.num_outputs)
 
     def predict(self, x):
@@ -120,7 +121,7 @@ def test_equals_a_loop_over_bodies_and_synapses(learner, spec):
 
 
 def test_frozen_synapses_stay_and_bodies_move():
-    learner = BodiesSynapses("visible", plastic=False)
+    learner = BodiesSynapses(visible=True, plastic=False)
     params = learner.init(jax.random.key(0), SQUARE)
     state = learner.initial_state(params, jax.random.key(1), SQUARE)
     seen, _ = learner.predict(params, state, jnp.ones((2, 4)))
@@ -136,11 +137,11 @@ def test_frozen_synapses_stay_and_bodies_move():
 def test_network_types_connect_what_they_say(network, pairs):
     learner = BodiesSynapses(network, hidden=(3,))
     assert learner.describe(SPEC) == {"bodies": 10, "synapses": pairs}
-    assert BodiesSynapses("visible", hidden=(3,)).describe(SQUARE) == {"bodies": 7, "synapses": 49}
+    assert BodiesSynapses(hidden=(3,), visible=True).describe(SQUARE) == {"bodies": 7, "synapses": 49}
 
 
 def test_examples_of_a_batch_are_streams_of_their_own():
-    learner = BodiesSynapses("visible", hidden=())
+    learner = BodiesSynapses(hidden=(), visible=True)
     params = learner.init(jax.random.key(0), SQUARE)
     state = learner.initial_state(params, jax.random.key(1), SQUARE)
     x = jnp.array([[1.0, 1, 1, 1], [1.0, -1, 1, -1]])
@@ -167,5 +168,5 @@ def test_fields_out_of_range_are_refused(fields, message):
 
 
 def test_visible_networks_need_as_many_outputs_as_inputs():
-    with pytest.raises(UserError, match="these tasks have 4 inputs and 3 outputs: choose another network"):
-        BodiesSynapses("visible").init(jax.random.key(0), SPEC)
+    with pytest.raises(UserError, match="these tasks have 4 inputs and 3 outputs: set it to False"):
+        BodiesSynapses(visible=True).init(jax.random.key(0), SPEC)

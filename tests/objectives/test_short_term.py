@@ -19,7 +19,7 @@ STREAMS = {
     "sequences with noise": Snippets(size=3, snippets=2, frames=2, delay=2, distractors=True, noise=0.1, rounds=2),
     "real": Snippets(size=3, snippets=2, frames=2, cue=1.0, values="real"),
 }
-LEARNER = BodiesSynapses(network="visible", hidden=(3,), body_size=2, width=4, synapse_std=0.5, gate=0.0)
+LEARNER = BodiesSynapses(hidden=(3,), visible=True, body_size=2, width=4, synapse_std=0.5, gate=0.0)
 
 
 def begun(stream):

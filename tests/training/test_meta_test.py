@@ -143,10 +143,10 @@ def test_a_checkpoint_that_is_not_there_is_named_with_those_that_are(run: Path, 
 def test_what_is_no_run_is_named(tmp_path: Path, capfd):
     expected = f"{tmp_path}: no config.json in it, so this is not a run directory: check the path"
     assert one_line(call(capfd, "eval", tmp_path)) == expected
-    expected = f"there is no {tmp_path / 'none'}: name a run directory or a file of `vsml export`"
+    expected = f"there is no {tmp_path / 'none'}: name a run directory or a file of `vsml export`, or pretrained:NAME"
     assert one_line(call(capfd, "eval", tmp_path / "none")) == expected
     at_step = one_line(call(capfd, "eval", f"{tmp_path / 'none'}@300"))
-    assert at_step.endswith(f"a checkpoint is named by a flag, as in `vsml eval {tmp_path / 'none'} --checkpoint 300`")
+    assert at_step.endswith(f"a checkpoint is named by a flag, as in `{tmp_path / 'none'} --checkpoint 300`")
     (tmp_path / "file").touch()
     assert "this is not a file of meta-parameters, or it is damaged (" in one_line(
         call(capfd, "eval", tmp_path / "file")
@@ -185,7 +185,10 @@ def test_what_leaves_the_meta_parameters_alone_may_change(run: Path, capfd):
 
 def test_nothing_to_evaluate_is_an_error(run: Path, capfd):
     message = one_line(call(capfd, "eval", run, "EVALUATORS=[]"))
-    assert "its config names no evaluators: add some" in message
+    assert message == (
+        f"{run}: its config names no evaluators: name data, as in `--on tasks/wine.gin`, or a file of evaluators, as "
+        "in `evaluators/held_out.gin`"
+    )
 
 
 def test_mistakes_in_overrides_are_one_line(run: Path, capfd):

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,13 +110,30 @@ def _evaluated(arguments: Arguments) -> tuple[Path, list[str], Which, Path | Non
 
     source, on, out = arguments.words[0], arguments.flags["on"].value, arguments.flags["out"].value
     if pretrained.is_name(source):  # nothing is written beside the package's own files
-        path = pretrained.path_of(source)
-        out = out or str(Path("runs") / f"pretrained_{path.stem}")
-        source = str(path)
+        out = out or _place(source)
     if on and "TASKS" not in macros_set_by([on]):
         raise UserError(f"--on {on}: this sets no TASKS: give a file such as tasks/wine.gin")
     overrides = [*([on] if on else []), *_overrides(arguments)]
     return Path(source), overrides, _checkpoint(arguments), Path(out) if out else None
+
+
+def _place(source: str) -> str:
+    """Where evaluations of `pretrained:NAME` go. Raises `UserError` for an unknown NAME."""
+    from vsml import pretrained
+
+    return str(Path("runs") / f"pretrained_{pretrained.path_of(source).stem}")
+
+
+def _directory(word: str) -> Path:
+    """The directory of a run or a sweep. Raises `UserError` for `pretrained:NAME`, which comes without one."""
+    from vsml import pretrained
+
+    if pretrained.is_name(word):
+        raise UserError(
+            f"{word}: this is a file, not the directory of a run: make one by `vsml eval {word} --on tasks/wine.gin`, "
+            f"and name {_place(word)}"
+        )
+    return Path(word)
 
 
 def _export(arguments: Arguments) -> int:
@@ -123,8 +141,8 @@ def _export(arguments: Arguments) -> int:
         raise UserError("export needs the directory of a run and a file, as in `vsml export runs/quickstart vsml.npz`")
     from vsml.runs import sources
 
-    directory, file = map(Path, arguments.words)
-    exported = sources.export(directory, file, _checkpoint(arguments))
+    source, file = map(Path, arguments.words)
+    exported = sources.export(source, file, _checkpoint(arguments))
     size = sum(array.size for array in exported.arrays.values())
     print(f"{file}: {size:,} meta-parameters after {exported.about['step']} meta-steps, sha256 {exported.sha256[:12]}")
     return 0
@@ -187,7 +205,7 @@ def _report(arguments: Arguments) -> int:
         raise UserError("report needs the directory of a run or a sweep, such as `vsml report runs/quickstart`")
     from vsml.analysis.report import report
 
-    print(report(Path(arguments.words[0])))
+    print(report(_directory(arguments.words[0])))
     return 0
 
 
@@ -196,7 +214,7 @@ def _compare(arguments: Arguments) -> int:
         raise UserError("compare needs the directories of two runs, such as `vsml compare runs/a runs/b`")
     from vsml.analysis.compare import compare
 
-    print(compare(*map(Path, arguments.words)))
+    print(compare(*map(_directory, arguments.words)))
     return 0
 
 
@@ -204,6 +222,7 @@ def _matrix(arguments: Arguments) -> int:
     if not arguments.words:
         raise UserError("matrix needs a run or a recipe, such as `vsml matrix recipes/quickstart.gin --out matrix.png`")
     from vsml import config as configs
+    from vsml import pretrained
     from vsml.analysis.matrix_drawing import save_drawing
     from vsml.analysis.network_picture import network_picture
     from vsml.hardware import keep_compiled
@@ -212,10 +231,11 @@ def _matrix(arguments: Arguments) -> int:
 
     keep_compiled()
 
-    source, overrides = Path(arguments.words[0]), _overrides(arguments)
-    saved = sources.of_run(source, _checkpoint(arguments)) if source.is_dir() else None
-    recipe = arguments.words[0] if saved is None else str(source / names.CONFIG_GIN)
-    experiment = configs.load(recipe, overrides).build()
+    source = Path(arguments.words[0])
+    is_saved = source.is_dir() or source.suffix == names.EXPORTED or pretrained.is_name(source)
+    saved = sources.of_path(source, _checkpoint(arguments)) if is_saved else None
+    with sources.config_file(source, saved) if saved else nullcontext(arguments.words[0]) as recipe:
+        experiment = configs.load(str(recipe), _overrides(arguments)).build()
     spec = experiment.spec if saved is None else sources.task_specs(saved.about)[0]
     params = experiment.learner.init(run_key(experiment, 0), spec)
     if saved is not None:

@@ -26,7 +26,7 @@ COMMAND_LINE = "command line"
 OF_SWEEPS = AXES, SWEEP = "axes", "sweep"
 """What the names in a sweep file begin with; no part begins so."""
 _KEY = re.compile(r"(?:\w+/)*\w+(?:\.\w+)*")
-_BARE_WORD = re.compile(r"[\w./-][\w./@-]*(?:\[[\d:-]*\])?")
+_BARE_WORD = re.compile(r"[\w./-][\w./@:-]*(?:\[[\d:-]*\])?")
 Key = tuple[tuple[str, ...], str, str]
 
 

@@ -39,7 +39,7 @@ from vsml.sparsity.dense import Dense
 from vsml.tasks.base import Feedback, TaskSpec
 from vsml.types import Array, Key, Params, State
 
-Network = Literal["layered", "two_way", "recurrent", "visible"]
+Network = Literal["layered", "two_way", "recurrent"]
 
 _CHANNELS = 4
 """What enters a body: input, error, target, reward."""
@@ -65,11 +65,11 @@ class BodiesSynapses(Learner):
     """A network of neurons and connections with vector states and learned local update rules.
 
     Attributes:
-      network: which neurons connect to which. `layered`: input, hidden and output neurons, each layer to the next.
-        `two_way`: also each layer to the one before. `recurrent`: every neuron to every neuron. `visible`: as
-        `recurrent`, but the neurons that see an input number are those that give it back; there are hidden ones
-        beside. It needs as many outputs as inputs.
+      network: which neurons connect to which. `layered`: each layer to the next. `two_way`: also each layer to the one
+        before. `recurrent`: every neuron to every neuron.
       hidden: neurons of each hidden layer; in a recurrent network, those of the only group, its sum.
+      visible: whether the neurons that see an input number are those that give it back, instead of output neurons of
+        their own. It needs tasks of as many outputs as inputs.
       sparsity: the wiring between two groups of neurons.
       body_size: numbers of a body.
       synapse_size: numbers of a synapse.
@@ -86,6 +86,7 @@ class BodiesSynapses(Learner):
 
     network: Network = "recurrent"
     hidden: tuple[int, ...] = (16,)
+    visible: bool = False
     sparsity: Sparsity = Dense()
     body_size: int = 4
     synapse_size: int = 2
@@ -117,28 +118,26 @@ class BodiesSynapses(Learner):
         check_bound("BodiesSynapses", self.output_bound)
 
     def groups(self, spec: TaskSpec) -> list[int]:
-        """Neurons of each group, in order: inputs, hidden layers, outputs; of `visible` the visible and the hidden.
+        """Neurons of each group, in order: inputs, hidden layers, outputs unless the inputs are `visible`.
 
         Raises `UserError` where the tasks do not fit.
         """
-        if self.network == "visible":
-            if spec.num_inputs != spec.num_outputs:
-                raise UserError(
-                    "learners.BodiesSynapses.network is 'visible', whose neurons give back what they see, but these "
-                    f"tasks have {spec.num_inputs} inputs and {spec.num_outputs} outputs: choose another network"
-                )
-            return [spec.num_inputs, *self._together]
-        hidden = self._together if self.network == "recurrent" else list(self.hidden)
-        return [spec.num_inputs, *hidden, spec.num_outputs]
-
-    @property
-    def _together(self) -> list[int]:
-        return [sum(self.hidden)] if self.hidden else []
+        hidden = list(self.hidden)
+        if self.network == "recurrent" and hidden:
+            hidden = [sum(hidden)]
+        if not self.visible:
+            return [spec.num_inputs, *hidden, spec.num_outputs]
+        if spec.num_inputs != spec.num_outputs:
+            raise UserError(
+                "learners.BodiesSynapses.visible is True, so that neurons give back what they see, but these tasks "
+                f"have {spec.num_inputs} inputs and {spec.num_outputs} outputs: set it to False"
+            )
+        return [spec.num_inputs, *hidden]
 
     def projections(self, spec: TaskSpec) -> list[Projection]:
         """All synapses: of a recurrent network one projection of all neurons to all."""
         sizes = self.groups(spec)
-        if self.network in ("recurrent", "visible"):
+        if self.network == "recurrent":
             everyone = slice(0, sum(sizes))
             return [self._projection(everyone, everyone)]
         starts = [sum(sizes[:k]) for k in range(len(sizes) + 1)]
@@ -247,11 +246,11 @@ class BodiesSynapses(Learner):
         """The shape of the tasks, as far as the network depends on it."""
         neurons = state.bodies.shape[-1]
         inputs = TaskSpec(x.shape[1:], 1, 1).num_inputs
-        outputs = inputs if self.network == "visible" else neurons - inputs - sum(self.hidden)
+        outputs = inputs if self.visible else neurons - inputs - sum(self.hidden)
         return TaskSpec(x.shape[1:], outputs, 1)
 
     def _outputs(self, spec: TaskSpec) -> slice:
-        if self.network == "visible":
+        if self.visible:
             return slice(0, spec.num_inputs)
         neurons = sum(self.groups(spec))
         return slice(neurons - spec.num_outputs, neurons)

@@ -17,6 +17,11 @@ from vsml.errors import UserError
 
 PREFIX = "pretrained:"
 _FOLDER = Path(__file__).parent
+_SCORES = (
+    "Cumulative accuracy on examples that meta-training has not seen, ± 95 % interval over lifetimes.",
+    "short: 500 examples, of digits 300; long: 2,000, of digits 500. The rivals: docs/results/headline.md",
+)
+"""What the scores of a card are: `evaluators/scoreboard.gin`."""
 
 
 @dataclass(frozen=True)
@@ -57,19 +62,20 @@ class Card:
         return cls(**{**values, "name": name, "data": tuple(values["data"]), "results": results})
 
     def in_full(self) -> str:
-        """All of it, a line for each."""
+        """All of it, a line for each, and what its scores are."""
         minutes = f"{self.seconds / 60:.0f} minutes on a CPU"
         lines = {
             "": self.summary,
             "recipe": f"vsml train {shlex.join(self.recipe.split())}",
             "meta-training": f"{self.meta_steps:,} meta-steps, {minutes}, seed {self.seed}",
-            "has seen": "; ".join(self.data),
+            "has seen": "; ".join(dict.fromkeys(self.data)),
             "|V_M|": f"{self.meta_parameters:,}, sha256 {self.sha256[:12]}",
             "licence": self.licence,
         }
         lines |= {task: f"{_score(score)} ± {_score(half)}" for task, (score, half) in self.results.items()}
         width = max(map(len, lines))
-        return "\n".join([f"{PREFIX}{self.name}", *(f"  {key:<{width}}  {value}" for key, value in lines.items())])
+        shown = [f"{PREFIX}{self.name}", *(f"  {key:<{width}}  {value}" for key, value in lines.items())]
+        return "\n".join([*shown, *(f"  {line}" for line in _SCORES if self.results)])
 
     def to_json(self) -> str:
         """The content of the file."""
@@ -117,13 +123,21 @@ def is_name(source: str | Path) -> bool:
 
 
 def path_of(source: str | Path) -> Path:
-    """The file that `pretrained:NAME` means; any other path as it is. Raises `UserError` for an unknown NAME."""
+    """The file that `pretrained:NAME` means; any other path as it is. Raises `UserError` for an unknown NAME.
+
+    A second `pretrained:` changes nothing: a NAME may be given with or without it.
+    """
     if not is_name(source):
         return Path(source)
-    name = str(source).removeprefix(PREFIX)
+    name = str(source).replace(PREFIX, "")
     if name not in names():
-        raise UserError(f"{source}: there is no such pretrained algorithm: choose from {', '.join(names())}")
+        raise UserError(f"{PREFIX}{name}: there is no such pretrained algorithm: choose from {', '.join(names())}")
     return path_for(name)
+
+
+def suggest(source: str | Path) -> str:
+    """`; did you mean pretrained:NAME?` where a path is the NAME of one, or nothing."""
+    return f"; did you mean {PREFIX}{source}?" if str(source) in names() else ""
 
 
 def path_for(name: str) -> Path:
@@ -134,7 +148,7 @@ def path_for(name: str) -> Path:
 def card(name: str) -> Card:
     """What is known of one. Raises `UserError` where there is no such name."""
     path = path_of(PREFIX + name).with_suffix(".json")
-    return Card.from_json(name, json.loads(path.read_text(encoding="utf-8")))
+    return Card.from_json(path.stem, json.loads(path.read_text(encoding="utf-8")))
 
 
 def _score(value: float) -> str:

@@ -69,10 +69,12 @@ def find(source: str, asked_by: str) -> tuple[Path, Which]:
     found = None if Path(source).exists() else re.fullmatch(r"(.+)@(newest|best|\d+)", source)
     path = Path(found[1] if found else source)
     if not (path.is_dir() or path.is_file()):
-        raise UserError(
-            f"{asked_by}: there is no {path} (relative to the working directory): name a run directory, a "
-            "checkpoint of one as RUN_DIR@300 or RUN_DIR@best, a file of `vsml export`, or pretrained:NAME"
+        choices = (
+            ": name a run directory, a checkpoint of one as RUN_DIR@300 or RUN_DIR@best, a file of `vsml export`, or "
+            "pretrained:NAME"
         )
+        near = pretrained.suggest(path)
+        raise UserError(f"{asked_by}: there is no {path} (relative to the working directory){near or choices}")
     if found and path.is_file():
         raise UserError(f"{asked_by}: {path} is a file and holds one set of meta-parameters: leave out @{found[2]}")
     which = found[2] if found else "newest"
@@ -80,8 +82,21 @@ def find(source: str, asked_by: str) -> tuple[Path, Which]:
 
 
 def of_path(path: Path, which: Which = "newest") -> MetaParameters:
-    """The meta-parameters of a run directory or of an exported file. Raises `UserError` where there are none."""
-    return of_run(path, which) if path.is_dir() else of_file(path)
+    """The meta-parameters of a run directory, of an exported file or of `pretrained:NAME`.
+
+    Raises `UserError` where there are none.
+    """
+    there = pretrained.path_of(path)
+    if not there.exists():
+        step = re.fullmatch(r"(.+)@(newest|best|\d+)", str(path))
+        hint = f"; a checkpoint is named by a flag, as in `{step[1]} --checkpoint {step[2]}`" if step else ""
+        choices = f": name a run directory or a file of `vsml export`, or pretrained:NAME{hint}"
+        raise UserError(f"there is no {path}{pretrained.suggest(path) or choices}")
+    if there.is_dir():
+        return of_run(there, which)
+    if which != "newest":
+        raise UserError(f"{path}: a file holds one set of meta-parameters: leave out --checkpoint")
+    return of_file(there)
 
 
 def of(source: str) -> MetaParameters:
@@ -107,11 +122,14 @@ def config_of(path: Path, saved: MetaParameters) -> Config:
         return replace(configs.load(str(file)), recipe=saved.about["recipe"])
 
 
-def export(directory: Path, path: Path, which: Which = "newest") -> MetaParameters:
-    """Writes the meta-parameters of a run as one file, whole or not at all. Raises `UserError` where that fails."""
+def export(source: Path, path: Path, which: Which = "newest") -> MetaParameters:
+    """Writes the meta-parameters that `of_path` reads as one file, whole or not at all.
+
+    Raises `UserError` where that fails.
+    """
     if path.suffix != names.EXPORTED:
         raise UserError(f"{path}: exported meta-parameters are a numpy file: let its name end in {names.EXPORTED}")
-    found = of_run(directory, which)
+    found = of_path(source, which)
     write_whole(path, found.to_bytes())
     return found
 

@@ -21,7 +21,7 @@ from vsml.runs.labels import label, place
 from vsml.runs.saved import Which, whole_steps
 from vsml.training.display import display, tell_evaluation
 from vsml.training.interim import InterimEvaluations
-from vsml.training.meta_test import elsewhere, evaluate, fitting, meta_parameters, prepared
+from vsml.training.meta_test import elsewhere, evaluate, fitting, prepared
 from vsml.training.writers import TensorBoard
 
 EVALUATORS = "evaluators/introspection.gin"
@@ -30,10 +30,10 @@ EVALUATORS = "evaluators/introspection.gin"
 def introspect(
     source: Path, overrides: Sequence[str] = (), checkpoint: Which = "newest", out: Path | None = None
 ) -> tuple[dict[str, Any], Path]:
-    """Looks into the meta-parameters of a run, or of a file of `vsml export`.
+    """Looks into the meta-parameters of a run, of a file of `vsml export`, or of `pretrained:NAME`.
 
     Args:
-      source: a run directory or a file.
+      source: a run directory, a file, or `pretrained:NAME`, which needs `out`.
       overrides: gin files and KEY=VALUE on top of the run's own config and of evaluators/introspection.gin.
       checkpoint: which one of a run.
       out: another directory for the outcome.
@@ -46,7 +46,7 @@ def introspect(
     Raises:
       UserError: as by `meta_test`.
     """
-    saved = meta_parameters(source, checkpoint)
+    saved = sources.of_path(source, checkpoint)
     config, experiment, params = prepared(source, saved, [EVALUATORS, *overrides])
     steps = whole_steps(RunDirectory(source).checkpoints) if source.is_dir() else [saved.about["step"]]
     run = RunDirectory(

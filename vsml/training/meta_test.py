@@ -40,19 +40,20 @@ from vsml.training.dry_run import shapes_of_learner
 from vsml.types import Params
 
 FOLLOWS_TASKS = "evaluators/held_out.gin"
+_NO_SHARE = re.compile(r"tasks\.HeldOut\.share is None, but meta-training uses a mixture of ([\w-]+)([\w, -]*)")
 
 
 def meta_test(
     source: Path, overrides: Sequence[str] = (), checkpoint: Which = "newest", out: Path | None = None
 ) -> dict[str, Any]:
-    """Evaluates the meta-parameters of a run, or of a file of `vsml export`.
+    """Evaluates the meta-parameters of a run, of a file of `vsml export`, or of `pretrained:NAME`.
 
     For a finished run, its last checkpoint and no overrides, this repeats the evaluation at the end of meta-training
     and rewrites the run's `summary.json`. Any other evaluation of a run goes to `evaluations/LABEL/` (see `labels`),
     with a `summary.json` of its own. Evaluations of FILE.npz go to FILE.evaluations/ beside it in the same way.
 
     Args:
-      source: a run directory or a file.
+      source: a run directory, a file, or `pretrained:NAME`, which needs `out`.
       overrides: gin files and KEY=VALUE on top of the run's own config; they may change tasks and evaluators, and the
         learner as far as it takes the same meta-parameters.
       checkpoint: which checkpoint of a run.
@@ -64,7 +65,7 @@ def meta_test(
     Raises:
       UserError: no such run, checkpoint or file, no evaluators, or meta-parameters that do not fit the learner.
     """
-    saved = meta_parameters(source, checkpoint)
+    saved = sources.of_path(source, checkpoint)
     config, experiment, params = prepared(source, saved, overrides)
     run = RunDirectory(source.with_suffix(".evaluations") if source.is_file() else source)
     if out is not None:
@@ -74,23 +75,24 @@ def meta_test(
     return evaluate(source, saved, config, experiment, params, run)
 
 
-def meta_parameters(source: Path, checkpoint: Which) -> MetaParameters:
-    """The meta-parameters to be evaluated. Raises `UserError` where there are none."""
-    if not source.exists():
-        step = re.fullmatch(r"(.+)@(newest|best|\d+)", str(source))
-        hint = f"; a checkpoint is named by a flag, as in `vsml eval {step[1]} --checkpoint {step[2]}`" if step else ""
-        raise UserError(f"there is no {source}: name a run directory or a file of `vsml export`{hint}")
-    if source.is_file() and checkpoint != "newest":
-        raise UserError(f"{source}: a file holds one set of meta-parameters: leave out --checkpoint")
-    return sources.of_path(source, checkpoint)
-
-
 def prepared(source: Path, saved: MetaParameters, overrides: Sequence[str]) -> tuple[Config, Experiment, Params]:
     """Config, experiment and V_M of an evaluation with overrides. Raises `UserError` where these do not fit."""
-    config = _config(source, saved, overrides)
-    experiment = config.build()
+    try:
+        config = _config(source, saved, overrides)
+        experiment = config.build()
+    except UserError as error:
+        if not (mixture := _NO_SHARE.search(str(error))):
+            raise
+        raise UserError(
+            f"{source}: meta-training uses a mixture of {mixture[1]}{mixture[2]}: name other data, as in `--on "
+            f"tasks/wine.gin`, or one of the mixture, as in tasks.HeldOut.share={mixture[1]}"
+        ) from None
     if not experiment.evaluators:
-        raise UserError(f"{source}: its config names no evaluators: add some, as evaluators/held_out.gin does")
+        evaluators = FOLLOWS_TASKS if len(saved.about["specs"]) == 1 else "evaluators/scoreboard_alone.gin"
+        raise UserError(
+            f"{source}: its config names no evaluators: name data, as in `--on tasks/wine.gin`, or a file of "
+            f"evaluators, as in `{evaluators}`"
+        )
     for evaluator in experiment.evaluators:
         evaluator.check()
     _check_used(source, saved, overrides, config)
@@ -134,7 +136,7 @@ def summary_head(
     config: Config, experiment: Experiment, num_devices: int, step: int, meta: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The part of `summary.json` that is known without any evaluation; `meta` is the JSON of a checkpoint."""
-    params, learned = shapes_of_learner(experiment.learner, sources.task_specs(meta))
+    params, learned = shapes_of_learner(experiment.learner_in_use, sources.task_specs(meta))
     head = {
         "recipe": config.recipe,
         "seed": experiment.seed,
