@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from runs import NO_EVALUATORS, call, train
@@ -144,6 +145,43 @@ def test_arrays_that_do_not_fit_are_one_line(here: Path, x: Any, y: Any, outputs
     with pytest.raises(UserError, match=message) as caught:
         algorithm.online(x, y, outputs)
     assert "\n" not in str(caught.value)
+
+
+def test_the_functions_refuse_what_does_not_fit(here: Path):
+    """Shapes also under jit, where labels are not known."""
+    algorithm = vsml.load("runs/quickstart")
+    state = algorithm.init(jax.random.key(0), 7, 3)
+    x = jnp.asarray(X)
+    predicted, output = algorithm.predict(state, x[0])
+    for wrong in (x[0, :5], x[0, :1], x[:2], x[0, 0]):
+        for predict in (algorithm.predict, jax.jit(algorithm.predict)):
+            with pytest.raises(
+                UserError, match=r"x is of shape \([\d, ]*\): give one of shape \(7,\), as init was told"
+            ):
+                predict(state, wrong)
+        with pytest.raises(UserError, match="x is of shape"):
+            algorithm.learn(predicted, wrong, output, 0)
+    for learn in (algorithm.learn, jax.jit(algorithm.learn)):
+        with pytest.raises(UserError, match=r"output is of shape \(2,\): give one of shape \(3,\)"):
+            learn(predicted, x[0], output[:2], 0)
+        with pytest.raises(UserError, match=r"label is of shape \(2,\): give one of shape \(\)"):
+            learn(predicted, x[0], output, jnp.asarray(Y[:2]))
+    for label, message in [(7, "a label is 7: labels are 0, 1, 2"), (np.int64(-1), "a label is -1"), (0.5, "of type")]:
+        with pytest.raises(UserError, match=message):
+            algorithm.learn(predicted, x[0], output, label)  # pyright: ignore
+
+
+def test_the_functions_under_vmap(here: Path):
+    """Many lifetimes at once are the same as each alone."""
+    algorithm = vsml.load("runs/quickstart")
+    x, y, keys = jnp.asarray(X), jnp.asarray(Y), jax.random.split(jax.random.key(1), 12)
+
+    def logits(key: jax.Array, x: jax.Array, label: jax.Array) -> jax.Array:
+        predicted, output = algorithm.predict(algorithm.init(key, 7, 3), x)
+        return algorithm.predict(algorithm.learn(predicted, x, output, label), x)[1]
+
+    together = jax.vmap(logits)(keys, x, y)
+    np.testing.assert_allclose(together[4], logits(keys[4], x[4], y[4]), rtol=1e-3, atol=1e-5)
 
 
 def test_steps_that_do_not_fit_are_one_line(here: Path):

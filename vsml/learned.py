@@ -35,7 +35,7 @@ True
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from numpy.typing import ArrayLike
 
 from vsml.config import Config
@@ -98,6 +99,7 @@ class LearnedAlgorithm:
     """A learner with the meta-parameters that were found for it, which nothing here changes.
 
     Inputs should be scaled as in meta-training; all shipped recipes standardise to mean 0 and standard deviation 1.
+    Nothing here does that by itself; `vsml.VSMLClassifier` does, while inputs come.
 
     Attributes:
       learner: the learner; `learner.predict` and `learner.learn` take and return states.
@@ -174,7 +176,7 @@ class LearnedAlgorithm:
         """
         return Lifetime(self, self.spec(inputs, outputs), seed)
 
-    def init(self, key: Key, inputs: int | tuple[int, ...], outputs: int) -> State:
+    def init(self, key: Key, inputs: int | tuple[int, ...], outputs: int) -> LifetimeState:
         """The state of a lifetime that begins; a function without side effects, as the next two.
 
         Args:
@@ -185,19 +187,49 @@ class LearnedAlgorithm:
         Raises:
           UserError: the learner cannot work on such tasks.
         """
-        return self.learner.initial_state(self.params, key, self.spec(inputs, outputs))
+        spec = self.spec(inputs, outputs)
+        return LifetimeState(self.learner.initial_state(self.params, key, spec), spec)
 
-    def predict(self, state: State, x: Array) -> tuple[State, Array]:
-        """The state after a prediction, for `learn` alone, and the logits [outputs] for an input x [*input_shape]."""
+    def predict(self, state: LifetimeState, x: Array) -> tuple[LifetimeState, Array]:
+        """A prediction.
+
+        Args:
+          state: from `init` or `learn`.
+          x: an input [*input_shape], scaled as in meta-training: unlike `vsml.VSMLClassifier` this does not standardise
+            it. An input that is not finite is not refused, and spoils the state.
+
+        Returns:
+          The state after it, for `learn` alone, and the logits [outputs].
+
+        Raises:
+          UserError: x is of another shape.
+        """
+        _check_shape("x", x, state.spec.input_shape)
         with self._precision:
-            state, output = self.learner.predict(self.params, state, x[None])
-        return state, output[0]
+            inner, output = self.learner.predict(self.params, state.state, x[None])
+        return replace(state, state=inner), output[0]
 
-    def learn(self, state: State, x: Array, output: Array, label: Array | int) -> State:
-        """The state after the label of the input that was just predicted, with what `predict` gave for it."""
+    def learn(self, state: LifetimeState, x: Array, output: Array, label: Array | int) -> LifetimeState:
+        """The state after the label of the input that was just predicted.
+
+        Args:
+          state: from `predict`.
+          x: what was predicted, [*input_shape].
+          output: what `predict` gave for it, [outputs].
+          label: 0 to outputs - 1. Any other is refused where its value is known, and under jit, vmap or scan taken for
+            an example of no class.
+
+        Raises:
+          UserError: one of them is of another shape, or there is no such label.
+        """
+        _check_shape("x", x, state.spec.input_shape)
+        _check_shape("output", output, (state.spec.num_outputs,))
+        _check_shape("label", label, ())
+        if not isinstance(label, Tracer):
+            label = _labels(np.asarray(label)[None], state.spec.num_outputs)[0]
         feedback = feedback_of(label, output[None])
         with self._precision:
-            return self.learner.learn(self.params, state, x[None], feedback)
+            return replace(state, state=self.learner.learn(self.params, state.state, x[None], feedback))
 
     def spec(self, inputs: int | tuple[int, ...], outputs: int) -> TaskSpec:
         """The shape of a task. Raises `UserError` where the meta-parameters do not fit it."""
@@ -220,6 +252,20 @@ class LearnedAlgorithm:
     @property
     def _precision(self) -> Any:
         return products_in(self.experiment.precision)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["state"], meta_fields=["spec"])
+@dataclass(frozen=True)
+class LifetimeState:
+    """The state of a lifetime for `LearnedAlgorithm.init`, `predict` and `learn`, a pytree.
+
+    Attributes:
+      state: V_L and messages in flight, as `learner` takes them.
+      spec: shape of the task.
+    """
+
+    state: State
+    spec: TaskSpec
 
 
 class Lifetime:
@@ -285,6 +331,12 @@ class Lifetime:
             if value.shape != shape:
                 raise UserError(f"the {name} is of shape {value.shape}: give {shape}")
         return Feedback(**{name: jnp.asarray(value)[None] for name, value in given.items()})
+
+
+def _check_shape(name: str, value: ArrayLike, shape: tuple[int, ...]) -> None:
+    """Raises `UserError` where an array is not of a shape."""
+    if np.shape(value) != shape:
+        raise UserError(f"{name} is of shape {np.shape(value)}: give one of shape {shape}, as init was told")
 
 
 def _numbers(name: str, values: ArrayLike) -> np.ndarray:

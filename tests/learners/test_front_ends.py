@@ -21,6 +21,7 @@ from vsml.learners import (
     UnitLength,
 )
 from vsml.learners.front_end import Reading
+from vsml.learners.standardised import FEW, RARE, Moments
 from vsml.learners.unroll import unroll
 from vsml.tasks import Feedback, TaskSpec
 
@@ -98,6 +99,80 @@ def test_a_shift_and_a_scale_of_the_inputs_are_forgotten():
     state = learner.initial_state({}, jax.random.key(0), spec)
     outputs = [unroll(learner, {}, state, labelled(data, y)).outputs for data in (x, 1000 * x + 5e4)]
     np.testing.assert_allclose(outputs[1], outputs[0], atol=2e-3)
+
+
+def moments_after(x: np.ndarray, bound: float = 3.0) -> list[Moments]:
+    """Of the inputs [T, *shape], one after the other; not compiled, which could change last digits."""
+    learner = Standardised(DESCENT, bound=bound)
+    moments = [learner.begin(jax.random.key(0), TaskSpec(x.shape[1:], 2, length=1))]
+    for row in jnp.asarray(x, jnp.float32):
+        moments.append(learner.see(moments[-1], row[None])[0])
+    return moments[1:]
+
+
+def test_moments_of_ordinary_inputs_are_plain():
+    """Though most have an entry that hardly varied before."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(3.0, 2.0, (200, 6, 2))
+    x[:, 0, 0] = np.where(generator.random(200) < 0.02, 255.0, generator.integers(2, size=200))
+    plain = Moments(*(jnp.zeros(shape) for shape in ((), (6, 2), (6, 2))))
+    for moments, row in zip(moments_after(x), jnp.asarray(x, jnp.float32), strict=True):
+        plain = plain.with_batch(row[None])
+        for one, other in zip(moments, plain, strict=True):
+            np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(plain.mean, x.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(plain.std, x.std(0), rtol=1e-4)
+
+
+@pytest.mark.parametrize("bad", [1e3, -1e6, 1e30, 3.4e38, "one entry"])
+def test_a_bad_input_enters_the_moments_within_the_bound(bad: float | str):
+    x = np.random.default_rng(0).normal(3.0, 2.0, (41, 5))
+    x[20] = [3.0, 3.0, 1e6, 3.0, 3.0] if bad == "one entry" else bad
+    moments = moments_after(x, bound=2.0)
+    mean, std = x[:20].mean(0), x[:20].std(0)
+    x[20] = np.clip(x[20], mean - 2 * std, mean + 2 * std)
+    assert [int(each.far) for each in moments] == [0] * 20 + [1] * 21
+    np.testing.assert_allclose(moments[-1].mean, x.mean(0), rtol=1e-3)
+    np.testing.assert_allclose(moments[-1].std, x.std(0), rtol=1e-3)
+
+
+def test_bad_inputs_of_a_batch():
+    x = np.random.default_rng(0).normal(size=(6, 3, 4))
+    x[3, 1] = 1e4
+    learner = Standardised(DESCENT)
+    state = learner.begin(jax.random.key(0), TaskSpec((4,), 2, length=6, batch=3))
+    for rows in jnp.asarray(x, jnp.float32):
+        state, _ = learner.see(state, rows)
+    assert int(state.far) == 1
+    assert float(state.std.max()) < 2
+
+
+def test_a_shift_that_stays_is_followed():
+    """By bounded inputs first, then as it is, from one in RARE on."""
+    x = np.random.default_rng(0).normal(size=(400, 5))
+    x[100:] = 1e3 + 10 * x[100:]
+    moments = moments_after(x)
+    assert 0 < int(moments[-1].far) <= len(x) // RARE
+    assert int(moments[-1].far) == int(moments[-200].far)
+    assert float(moments[99 + 100 // RARE].mean.max()) < 10
+    np.testing.assert_allclose(moments[-1].mean, x.mean(0), rtol=0.1)
+    np.testing.assert_allclose(moments[-1].std, x.std(0), rtol=0.1)
+
+
+def test_among_the_first_inputs_none_is_far():
+    x = np.random.default_rng(0).normal(size=(20, 5))
+    x[FEW - 1] = 1e3
+    moments = moments_after(x)
+    assert int(moments[-1].far) == 0
+    np.testing.assert_allclose(moments[-1].mean, x.mean(0), rtol=1e-3)
+
+
+@pytest.mark.parametrize("size", [1e18, 1e30, 3.4e38])
+def test_numbers_near_the_end_of_float32_are_no_trouble(size: float):
+    x = size * np.random.default_rng(0).choice([-1.0, 1.0], (40, 3))
+    learner = Standardised(DESCENT)
+    for moments, row in zip(moments_after(x), jnp.asarray(x, jnp.float32), strict=True):
+        assert jnp.isfinite(learner.see(moments, row[None])[1]).all()
 
 
 def test_constant_inputs_are_no_trouble():
