@@ -206,7 +206,8 @@ def _over_seeds(scores: Sequence[Mapping[str, float]]) -> str:
     """The mean over seeds, with the mean of their intervals over lifetimes; nothing of nothing."""
     if not scores:
         return ""
-    return plus_minus(*(float(np.mean([each[key] for each in scores])) for key in ("mean", "interval95")))
+    mean, interval = (float(np.mean([each[key] for each in scores])) for key in ("mean", "interval95"))
+    return plus_minus(mean, interval)
 
 
 def _falls(runs: Path) -> str:
