@@ -49,7 +49,7 @@ class Twin:
             wiring = projection.wiring
             for k in range(wiring.units):
                 i, j = projection.source.start + wiring.input_of[k], projection.target.start + wiring.output_of[k]
-                self.synapses.append([i, j, np.asarray(values)[0, :, k], fan_in])
+                self.synapses.append([i, j, np.asarray(values)[:, 0, k], fan_in])
                 fan_in[j] += 1
 
     def type_of(self, neuron):
@@ -115,8 +115,8 @@ def test_equals_a_loop_over_bodies_and_synapses(learner, spec):
             params, state, jnp.asarray(x), Feedback(**{k: jnp.asarray(v) for k, v in answers.items()})
         )
         twin.learn(x[0], {kind: answer[0] for kind, answer in answers.items()})
-        np.testing.assert_allclose(state.bodies[0].T, np.array(twin.bodies), atol=1e-5)
-        own = np.concatenate([values[0].T for values in state.synapses])
+        np.testing.assert_allclose(state.bodies[:, 0].T, np.array(twin.bodies), atol=1e-5)
+        own = np.concatenate([values[:, 0].T for values in state.synapses])
         np.testing.assert_allclose(own, np.array([s for _, _, s, _ in twin.synapses]), atol=1e-5)
 
 
@@ -147,8 +147,8 @@ def test_examples_of_a_batch_are_streams_of_their_own():
     x = jnp.array([[1.0, 1, 1, 1], [1.0, -1, 1, -1]])
     both = learner.learn(params, learner.predict(params, state, x)[0], x, Feedback())
     again = learner.learn(params, learner.predict(params, state, x[::-1])[0], x[::-1], Feedback())
-    np.testing.assert_allclose(both.synapses[0][0], again.synapses[0][1], atol=1e-6)
-    assert np.abs(both.synapses[0][0] - both.synapses[0][1]).max() > 1e-3
+    np.testing.assert_allclose(both.synapses[0][:, 0], again.synapses[0][:, 1], atol=1e-6)
+    assert np.abs(both.synapses[0][:, 0] - both.synapses[0][:, 1]).max() > 1e-3
 
 
 @pytest.mark.parametrize(

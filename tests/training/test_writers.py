@@ -19,7 +19,7 @@ from runs import ES, NO_EVALUATORS, events, metrics, train
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from vsml.errors import UserError
-from vsml.evaluation import Evaluation, Measure, Rival
+from vsml.evaluation import Evaluation, Measure, Picture, Rival
 from vsml.training.event_file import EventFile, _head
 from vsml.training.learning_curves import _figure
 from vsml.training.writers import MetricsFile, TensorBoard, compared_by, read_metrics
@@ -289,6 +289,20 @@ def test_learning_curves_are_pictures(tmp_path: Path):
     picture = matplotlib.image.imread(io.BytesIO(event.encoded_image_string))
     assert picture.shape[:2] == (event.height, event.width) == (420, 600)
     assert picture[..., :3].min() < 0.5 < picture[..., :3].max()
+
+
+def test_rows_of_images_are_shown_and_kept_with_the_curves(tmp_path: Path):
+    values = np.ones((2, 3, 4, 4)) * np.array([-1.0, 1.0]).reshape(2, 1, 1, 1)
+    found = Evaluation("faces", {"loss": np.ones(2)}, "loss", pictures={"recalls": Picture(values, ("black", "white"))})
+    board = TensorBoard(tmp_path, 0)
+    board.evaluation(5, found)
+    board.close()
+    (event,) = events(tmp_path).Images("pictures/recalls/faces")
+    pixels = matplotlib.image.imread(io.BytesIO(event.encoded_image_string))[..., :3]
+    upper, lower = pixels[len(pixels) // 3 : len(pixels) // 2], pixels[-len(pixels) // 4 :]
+    assert (upper < 0.01).mean() > 0.3 > (lower < 0.01).mean()
+    with np.load(found.save(tmp_path)) as kept:
+        np.testing.assert_array_equal(kept["picture_recalls"], values)
 
 
 def test_learning_curves_have_bands_and_chance():

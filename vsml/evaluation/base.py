@@ -59,6 +59,19 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """Rows of small images, as TensorBoard and pages show them.
+
+    Attributes:
+      values: [rows, columns, height, width], -1 is black and 1 is white.
+      rows: what each row is.
+    """
+
+    values: np.ndarray
+    rows: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Rival:
     """What an evaluation is compared with, on the very same lifetimes.
 
@@ -88,6 +101,7 @@ class Evaluation:
       facts: plain JSON data, shown beside the scores. `examples` of a lifetime and accuracy of `chance` are usual.
       measures: how scores and curves are shown, by name. What is not named here is better when higher, but for `loss`.
       note: a sentence that says what the scores mean, shown below tables.
+      pictures: by name; their values are kept beside the curves as `picture_NAME`.
 
     Raises:
       UserError: these do not go together.
@@ -101,6 +115,7 @@ class Evaluation:
     facts: Mapping[str, Any] = field(default_factory=dict)
     measures: Mapping[str, Measure] = field(default_factory=dict)
     note: str = ""
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         who = f"the evaluation '{self.name}'"
@@ -161,7 +176,7 @@ class Evaluation:
         return {name: {**statistics(others[name]), "paired": paired(own[name], others[name])} for name in own}
 
     def save(self, directory: str | os.PathLike[str]) -> Path:
-        """Writes the curves to `directory`/NAME.npz; a failure leaves the file of before, never half of one.
+        """Writes curves and pictures to `directory`/NAME.npz; a failure leaves the file of before, never half of one.
 
         A rival's curve is named `RIVAL_CURVE`.
 
@@ -173,6 +188,7 @@ class Evaluation:
         curves = dict(self.curves)
         for key, rival in self.rivals.items():
             curves |= {f"{key}_{name}": curve for name, curve in rival.curves.items()}
+        curves |= {f"picture_{name}": picture.values for name, picture in self.pictures.items()}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with unfinished.open("wb") as file:

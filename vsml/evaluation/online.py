@@ -68,7 +68,10 @@ class Online(Evaluator):
           Scores as by `online_scores`. Curves [lifetimes, T]: `loss` and the measures of the task, means over the
           batch, NaN where no prediction counts. Facts: examples of one lifetime, T * B.
         """
-        outcomes = self.outcomes(learner, params)
+        return self.evaluation(self.outcomes(learner, params))
+
+    def evaluation(self, outcomes: Outcomes) -> Evaluation:
+        """What leaves [lifetimes, T] are worth."""
         lower = [f"{part}{name}" for name in self.lower_is_better for part in ("", "cumulative_", "final_")]
         return Evaluation(
             self.name,

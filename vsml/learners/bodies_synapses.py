@@ -23,6 +23,7 @@ of the two bodies in the rule of synapses, without which Hebb's rule is far to f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -31,7 +32,7 @@ import jax
 import jax.numpy as jnp
 
 from vsml.errors import UserError
-from vsml.hardware import product
+from vsml.hardware import opened, product, tanh
 from vsml.learners.base import Learner
 from vsml.learners.layers import bounded, check_bound
 from vsml.sparsity.base import Reduction, Sparsity, Wiring
@@ -46,10 +47,13 @@ _CHANNELS = 4
 
 
 class Living(NamedTuple):
-    """What bodies and synapses carry through a lifetime, for B parallel examples."""
+    """What bodies and synapses carry through a lifetime, for B parallel examples.
 
-    bodies: Array  # [B, body_size, neurons]
-    synapses: tuple[Array, ...]  # of each projection, [B, synapse_size, its synapses]
+    Numbers of a body or a synapse come first, so that a product with all of them is one, whatever B.
+    """
+
+    bodies: Array  # [body_size, B, neurons]
+    synapses: tuple[Array, ...]  # of each projection, [synapse_size, B, its synapses]
 
 
 class Projection(NamedTuple):
@@ -165,7 +169,7 @@ class BodiesSynapses(Learner):
             return jax.nn.initializers.lecun_normal()(next(keys), (num_inputs, num_outputs), jnp.float32)
 
         def offsets(num_outputs: int, value: float = 0.0) -> Array:
-            return jnp.full((num_outputs, 1), value)
+            return jnp.full((num_outputs, 1), value, jnp.float32)
 
         return {
             "types": jax.random.normal(next(keys), (self.type_size, num_types)),
@@ -202,36 +206,27 @@ class BodiesSynapses(Learner):
             for k, projection in zip(keys, projections, strict=True)
         )
         state = Living(jnp.zeros((self.body_size, sum(self.groups(spec)))), synapses)
-        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (spec.batch, *leaf.shape)), state)
+        return jax.tree.map(lambda leaf: jnp.repeat(leaf[:, None], spec.batch, axis=1), state)
 
     def predict(self, params: Params, state: Living, x: Array) -> tuple[Living, Array]:
         spec = self._spec(state, x)
         projections, types = self.projections(spec), self._types(params, spec)
-
-        def example(state: Living, entering: Array) -> tuple[Living, Array]:
-            bodies = state.bodies
-            for _ in range(self.ticks):
-                bodies = _moved(params, projections, types, bodies, state.synapses, entering)
-            output = product(params["output"], bodies[:, self._outputs(spec)]) + params["output_b"]
-            return state._replace(bodies=bodies), bounded(output[0], self.output_bound)
-
-        return jax.vmap(example)(state, self._entering(spec, x, Feedback()))
+        bodies, entering = state.bodies, self._entering(spec, x, Feedback())
+        for _ in range(self.ticks):
+            bodies = _moved(params, projections, types, bodies, state.synapses, entering)
+        output = _product(params["output"], bodies[..., self._outputs(spec)]) + params["output_b"][..., None]
+        return state._replace(bodies=bodies), bounded(output[0], self.output_bound)
 
     def learn(self, params: Params, state: Living, x: Array, feedback: Feedback) -> Living:
         """Bodies meet the feedback, if the task gives any, and synapses change."""
         spec = self._spec(state, x)
         projections, types = self.projections(spec), self._types(params, spec)
-        answered = any(kind is not None for kind in (feedback.error, feedback.target, feedback.reward))
-
-        def example(state: Living, entering: Array) -> Living:
-            bodies, synapses = state
-            if answered:
-                bodies = _moved(params, projections, types, bodies, synapses, entering)
-            if self.plastic:
-                synapses = _changed(params["synapse"], projections, types, bodies, synapses)
-            return Living(bodies, synapses)
-
-        return jax.vmap(example)(state, self._entering(spec, x, feedback))
+        bodies, synapses = state
+        if any(kind is not None for kind in (feedback.error, feedback.target, feedback.reward)):
+            bodies = _moved(params, projections, types, bodies, synapses, self._entering(spec, x, feedback))
+        if self.plastic:
+            synapses = _changed(params["synapse"], projections, types, bodies, synapses)
+        return Living(bodies, synapses)
 
     def learned_variables(self, state: Living) -> State:
         """The synapses."""
@@ -256,20 +251,41 @@ class BodiesSynapses(Learner):
         return slice(neurons - spec.num_outputs, neurons)
 
     def _types(self, params: Params, spec: TaskSpec) -> Array:
-        """The embedding of every neuron, [type_size, neurons]."""
+        """The embedding of every neuron, [type_size, 1, neurons]."""
         groups = self.groups(spec)
         columns = [jnp.broadcast_to(params["types"][:, k, None], (self.type_size, n)) for k, n in enumerate(groups)]
-        return jnp.concatenate(columns, axis=1)
+        return jnp.concatenate(columns, axis=1)[:, None]
 
     def _entering(self, spec: TaskSpec, x: Array, feedback: Feedback) -> Array:
-        """What enters the bodies from outside, [B, channels, neurons]."""
-        entering = jnp.zeros((x.shape[0], _CHANNELS, sum(self.groups(spec))))
-        entering = entering.at[:, 0, : spec.num_inputs].set(x.reshape(x.shape[0], -1))
+        """What enters the bodies from outside, [channels, B, neurons]."""
+        entering = jnp.zeros((_CHANNELS, x.shape[0], sum(self.groups(spec))))
+        entering = entering.at[0, :, : spec.num_inputs].set(x.reshape(x.shape[0], -1))
         reward = None if feedback.reward is None else feedback.reward[:, None]
         for channel, kind in enumerate((feedback.error, feedback.target, reward), 1):
             if kind is not None:
-                entering = entering.at[:, channel, self._outputs(spec)].set(kind)
+                entering = entering.at[channel, :, self._outputs(spec)].set(kind)
         return entering
+
+
+def _product(columns: Array, inputs: Array) -> Array:
+    """The products of columns [k, n] with inputs [k, B, units]: [n, B, units]."""
+    return product(columns, inputs.reshape(len(inputs), -1)).reshape(-1, *inputs.shape[1:])
+
+
+def _typed(bodies: Array, types: Array) -> Array:
+    """Bodies and their types, [body_size + type_size, B, neurons]."""
+    return jnp.concatenate([bodies, jnp.broadcast_to(types, (len(types), *bodies.shape[1:]))])
+
+
+def _gated(rule: Params, read: Array) -> tuple[Array, Array]:
+    """How far the gates of a rule are open for what it reads [n, B, units], and the change that it proposes."""
+    half = tanh(0.5 * (_product(rule["gate"], read) + rule["gate_b"][..., None]))
+    return opened(half), tanh(_product(rule["change"], read) + rule["change_b"][..., None])
+
+
+def _for_each_example(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """`function` of arrays [n, units], on arrays [n, B, units]."""
+    return jax.vmap(function, in_axes=1, out_axes=1)
 
 
 def _moved(
@@ -280,31 +296,29 @@ def _moved(
     synapses: tuple[Array, ...],
     entering: Array,
 ) -> Array:
-    """The bodies [body_size, neurons] after an update."""
-    typed = jnp.concatenate([bodies, types])
-    sent = product(params["message"], typed)
+    """The bodies [body_size, B, neurons] after an update."""
+    typed = _typed(bodies, types)
+    sent = _product(params["message"], typed)
     heard = jnp.zeros_like(sent)
     for (source, target, wiring), synapse in zip(projections, synapses, strict=True):
-        messages = synapse[: len(sent)] * wiring.spread_forward(sent[:, source])
-        heard = heard.at[:, target].add(wiring.reduce_forward(messages))
-    read, rule = jnp.concatenate([heard, entering, typed]), params["body"]
-    gate = jax.nn.sigmoid(product(rule["gate"], read) + rule["gate_b"])
-    return bodies + gate * (jnp.tanh(product(rule["change"], read) + rule["change_b"]) - bodies)
+        messages = synapse[: len(sent)] * _for_each_example(wiring.spread_forward)(sent[..., source])
+        heard = heard.at[..., target].add(_for_each_example(wiring.reduce_forward)(messages))
+    gate, change = _gated(params["body"], jnp.concatenate([heard, entering, typed]))
+    return bodies + gate * (change - bodies)
 
 
 def _changed(
     rule: Params, projections: list[Projection], types: Array, bodies: Array, synapses: tuple[Array, ...]
 ) -> tuple[Array, ...]:
     """The synapses after an update."""
-    typed = jnp.concatenate([bodies, types])
-    of_source = [product(rule[name], typed) for name in ("source", "source_factor")]
-    of_target = [product(rule[name], typed) for name in ("target", "target_factor")]
+    typed = _typed(bodies, types)
+    of_source = [_product(rule[name], typed) for name in ("source", "source_factor")]
+    of_target = [_product(rule[name], typed) for name in ("target", "target_factor")]
     changed: list[Array] = []
     for (source, target, wiring), synapse in zip(projections, synapses, strict=True):
-        read, factor = (wiring.spread_forward(each[:, source]) for each in of_source)
-        read_at_target, factor_at_target = (wiring.spread_backward(each[:, target]) for each in of_target)
-        known = product(rule["own"], synapse) + read + read_at_target + factor * factor_at_target + rule["b"]
-        hidden = jnp.tanh(known)
-        gate = jax.nn.sigmoid(product(rule["gate"], hidden) + rule["gate_b"])
-        changed.append(synapse + gate * jnp.tanh(product(rule["change"], hidden) + rule["change_b"]))
+        read, factor = (_for_each_example(wiring.spread_forward)(each[..., source]) for each in of_source)
+        at_target, other = (_for_each_example(wiring.spread_backward)(each[..., target]) for each in of_target)
+        known = _product(rule["own"], synapse) + read + at_target + factor * other + rule["b"][..., None]
+        gate, change = _gated(rule, tanh(known))
+        changed.append(synapse + gate * change)
     return tuple(changed)

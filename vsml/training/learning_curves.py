@@ -1,4 +1,4 @@
-"""Pictures of values over a lifetime for TensorBoard's IMAGES tab."""
+"""Values over a lifetime, and rows of small images, as pictures for TensorBoard's IMAGES tab."""
 # pyright: reportAttributeAccessIssue=false
 # (the protocol buffers of tensorboardX make their classes when imported)
 
@@ -11,7 +11,7 @@ import numpy as np
 from tensorboardX import summary as summaries
 from tensorboardX.summary import Summary
 
-from vsml.evaluation.base import Measure
+from vsml.evaluation.base import Measure, Picture
 from vsml.evaluation.statistics import band, smooth
 
 if TYPE_CHECKING:
@@ -20,9 +20,29 @@ if TYPE_CHECKING:
 
 def image(tag: str, curves: Mapping[str, np.ndarray], heading: str, measure: Measure) -> Summary:
     """Curves [lifetimes, T], or [T], with what they measure, as an image summary."""
+    return _summary(tag, _figure(curves, heading, measure))
+
+
+def rows_of_images(tag: str, picture: Picture, heading: str) -> Summary:
+    """A picture with the names of its rows, as an image summary."""
+    from matplotlib.figure import Figure
+
+    num_rows, num_columns = picture.values.shape[:2]
+    figure = Figure(figsize=(1 + 0.6 * num_columns, 0.6 + 0.6 * num_rows), dpi=120, layout="constrained")
+    grid = figure.subplots(num_rows, num_columns, squeeze=False)
+    for axes, values in zip(grid.ravel(), picture.values.reshape(-1, *picture.values.shape[2:]), strict=True):
+        axes.imshow(values, vmin=-1, vmax=1, cmap="gray", aspect="auto" if len(values) == 1 else "equal")
+        axes.set(xticks=[], yticks=[])
+    for axes, name in zip(grid[:, 0], picture.rows, strict=True):
+        axes.set_ylabel(name, rotation=0, ha="right", va="center")
+    figure.suptitle(heading, fontsize="medium")
+    return _summary(tag, figure)
+
+
+def _summary(tag: str, figure: Figure) -> Summary:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    canvas = FigureCanvasAgg(_figure(curves, heading, measure))
+    canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return summaries.image(tag, np.asarray(canvas.buffer_rgba())[..., :3].copy(), dataformats="HWC")
 

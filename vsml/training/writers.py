@@ -40,12 +40,13 @@ from vsml.metrics import RESERVED, of_the_objective, title
 from vsml.runs.files import without_non_finite, write_whole, writing
 from vsml.runs.results import read_metrics
 from vsml.training.event_file import EventFile
-from vsml.training.learning_curves import image
+from vsml.training.learning_curves import image, rows_of_images
 
 HPARAMS_PLUGIN = "hparams"
 COLUMNS = 5
 """Hyperparameters that the HPARAMS tab shows by default: first those marked as differing, then by name."""
 HEADLINE, CURVES, META_TEST, META_TRAIN = "headline", "learning_curves", "meta_test", "meta_train"
+PICTURES = "pictures"
 PARAMETERS, RIVALS = "parameters", "rivals"
 META_TRAINING = "meta-training"
 _EDGES = np.geomspace(1e-12, 1e20, 774)  # each a tenth above the one before, as in TensorBoard's own histograms
@@ -104,7 +105,7 @@ class TensorBoard:
         group, where = tag.partition("/")[0], tag.rpartition("/")[2]
         if group in (META_TRAIN, PARAMETERS) or where == META_TRAINING:
             return step <= self._resume_step
-        return group in (HEADLINE, CURVES, META_TEST, RIVALS) and step < self._resume_step
+        return group in (HEADLINE, CURVES, META_TEST, PICTURES, RIVALS) and step < self._resume_step
 
     def config(self, text: str, hyperparameters: Mapping[str, Any], compared: Mapping[str, str] | None = None) -> None:
         """Writes the gin config as text, and the hyperparameters.
@@ -167,6 +168,9 @@ class TensorBoard:
             heading += f"{evaluation.lifetimes} lifetimes, after {step:,} meta-steps"
             tag = f"{CURVES}/{name}/{evaluation.name}"
             self._file.add(step, image(tag, {LEARNED: curve, **rivals}, heading, measure))
+        for name, picture in evaluation.pictures.items():
+            heading = f"{title(evaluation.name)}: {name}, after {step:,} meta-steps"
+            self._file.add(step, rows_of_images(f"{PICTURES}/{name}/{evaluation.name}", picture, heading))
         self.flush()
 
     def flush(self) -> None:
