@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -16,7 +17,7 @@ from vsml.tasks.sources import Random
 
 TASKS = Remember(size=6, snippets=3, cue=0.5, correlation=0.5)
 LEARNER = AttentionMemory()
-PARAMS = LEARNER.init(None, TASKS.spec)
+PARAMS = LEARNER.init(jax.random.key(0), TASKS.spec)
 
 
 class Sampled:
