@@ -50,6 +50,7 @@ SMALLEST = {
         ),
     ),
     "evaluators/scoreboard_alone.gin": _FEW,
+    "docs/results/on_tables.py": ("2",),
     "evaluators/far_beyond.gin": _SHORT,
     "evaluators/far_beyond_beside_nearest.gin": _SHORT,
 }

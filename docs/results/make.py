@@ -63,8 +63,8 @@ def run(page: str, commands: Sequence[str], runs: Path, overrides: Mapping[str, 
       page: its name.
       commands: such as "vsml train recipes/quickstart.gin --run_dir RUNS/quickstart".
       runs: what RUNS stands for.
-      overrides: settings that follow a command, by one of its words: a sweep, a gin file, or the verb. Of several, the
-        last word counts.
+      overrides: settings that follow a command, by one of its words: a sweep, a gin file, the verb, or the program.
+        Of several, the last word counts.
 
     Returns:
       Seconds that all commands took, those of earlier calls included.
@@ -80,8 +80,8 @@ def run(page: str, commands: Sequence[str], runs: Path, overrides: Mapping[str, 
             continue
         program, *words = shlex.split(command.replace("RUNS", str(runs)))
         start = [sys.executable, "-m", "vsml"] if program == "vsml" else [sys.executable, program]
-        known = (overrides or {}) if program == "vsml" else {}
-        extra = next((known[word] for word in reversed(words) if word in known), ())
+        known = overrides or {}
+        extra = next((known[word] for word in reversed([program, *words]) if word in known), ())
         print(f"{page}: {command}", flush=True)
         started, code = time.monotonic(), None
         try:

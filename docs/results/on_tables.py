@@ -1,6 +1,6 @@
 """Small tables, one example after the other: a learned algorithm as an estimator beside those of scikit-learn.
 
-    python docs/results/on_tables.py ALGORITHM FILE
+    python docs/results/on_tables.py ALGORITHM FILE [LIFETIMES]
 
 ALGORITHM is what `vsml.VSMLClassifier` takes. Every lifetime is a random order of wine, breast cancer or iris; each of
 its first 100 examples is predicted, then given to `partial_fit`; estimators without one are fitted again to all
@@ -94,12 +94,13 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=".*was meta-trained with")
     warnings.filterwarnings("ignore", message=".*zero standard deviation")  # NearestCentroid, at the start
     np.seterr(divide="ignore", invalid="ignore")  # GaussianNB, while a class has a single example
-    algorithm, file = sys.argv[1:]
+    algorithm, file, *given = sys.argv[1:]
+    lifetimes = int(given[0]) if given else LIFETIMES
     found: dict[str, dict[str, list[float]]] = {}
     for name, load in DATA.items():
         x, y = load(return_X_y=True)
         scores = found.setdefault(name, {})
-        for seed in range(LIFETIMES):
+        for seed in range(lifetimes):
             order = np.random.default_rng(seed).permutation(len(x))[:EXAMPLES]
             raw = x[order].astype(np.float64)
             for label, estimator in estimators(algorithm, seed).items():

@@ -1,0 +1,266 @@
+"""Figures and tables of remember.md: bodies and synapses that learn to remember, and what their rule is like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from drawing import WIDTH, as_list, markdown, means, over_seeds, plus_minus, short
+from matplotlib.figure import Figure
+
+import vsml
+from vsml.analysis.plots import COLOURS, GREY, STYLES, as_svg, tidy
+from vsml.analysis.statistics import estimate
+from vsml.learned import LearnedAlgorithm
+from vsml.learners.bodies_synapses import BodiesSynapses
+from vsml.learners.unroll import unroll
+from vsml.runs.results import Run, read_results
+from vsml.tasks.remember import Remember
+
+SEEDS = (0, 1, 2)
+SMALLEST = {"sweep": ("STEPS=1", "evaluators.Recalled.lifetimes=2")}
+
+NAME = "random_snippets"
+"""Of the evaluation of all sweeps."""
+CHANCE = 0.5
+LOADS = {"2 patterns": 2, "4 patterns": 4, "8 patterns": 8}
+DELAYS = {"4 patterns": 0, "4 patterns, then 4 others": 4, "4 patterns, then 16 others": 16}
+KNOBS = {"patterns": LOADS, "others shown in between": DELAYS}
+SYNAPSES = {"learned": COLOURS[0], "frozen": COLOURS[1]}
+RIVALS = ("Hebb", "attention")
+"""Lines in every panel."""
+STREAMS = 256
+"""Lifetimes in which the rule is looked at."""
+RULES = ("Hebb", "Oja", "delta rule", "linear")
+
+
+def commands(seeds: Sequence[int]) -> tuple[str, ...]:
+    """What makes the runs of this page."""
+    return tuple(
+        f"vsml sweep sweeps/{name}.gin axes.SEED={as_list(seeds)} --sweep_dir RUNS/{name} --jobs 2"
+        for name in ("remember", "remember_rivals", "remember_gradients")
+    )
+
+
+def figures(runs: Path) -> dict[str, str]:
+    """Recall by network and difficulty, and what a synapse does."""
+    return {"remember.svg": _grid(runs), "remember_rule.svg": _rule(_written(_example(runs)))}
+
+
+def tables(runs: Path) -> dict[str, str]:
+    """All of the grid with its rivals, the gradients, and what the rule is like."""
+    grid, rivals = _recalled(runs, "remember", "network", "synapses"), _recalled(runs, "remember_rivals", "learner")
+    names = list(dict.fromkeys([*LOADS, *DELAYS]))
+    rows = [
+        *(
+            [network, synapses, *(over_seeds(cells[name]) for name in names)]
+            for (network, synapses), cells in grid.items()
+        ),
+        *([f"*{rival}*", "", *(over_seeds(cells[name]) for name in names)] for (rival,), cells in rivals.items()),
+    ]
+    return {
+        "grid": markdown(["network", "synapses", *names], rows),
+        "gradients": _gradients(runs),
+        "rule": _shares(runs),
+    }
+
+
+def _recalled(runs: Path, sweep: str, *axes: str) -> dict[tuple[str, ...], dict[str, list[float]]]:
+    """What is recalled by each seed: labels on these axes -> difficulty -> [seeds]."""
+    found: dict[tuple[str, ...], dict[str, list[float]]] = {}
+    for run in read_results(runs / sweep).runs:
+        cells = found.setdefault(tuple(run.labels[axis] for axis in axes), {})
+        cells.setdefault(run.labels["difficulty"], []).extend(means([run], NAME, "cumulative_recalled"))
+    return found
+
+
+def _grid(runs: Path) -> str:
+    """A column for each network, a row for each knob."""
+    grid, rivals = _recalled(runs, "remember", "network", "synapses"), _recalled(runs, "remember_rivals", "learner")
+    networks = list(dict.fromkeys(network for network, _ in grid))
+    figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
+    panels = figure.subplots(len(KNOBS), len(networks), sharey=True, sharex="row", squeeze=False)
+    for row, (knob, places) in zip(panels, KNOBS.items(), strict=True):
+        for axes, network in zip(row, networks, strict=True):
+            for synapses, colour in SYNAPSES.items():
+                cells = grid[network, synapses]
+                curves = np.asarray([cells[name] for name in places])
+                axes.plot(
+                    places.values(), curves.mean(1), "o-", color=colour, markersize=3, label=f"{synapses} synapses"
+                )
+                for seed in curves.T:
+                    axes.plot(places.values(), seed, color=colour, linewidth=0.5)
+            for style, rival in zip(STYLES[1:], RIVALS, strict=False):
+                curve = [np.mean(rivals[rival,][name]) for name in places]
+                axes.plot(places.values(), curve, color=GREY, linestyle=style, linewidth=1.2, label=rival)
+            axes.axhline(CHANCE, color=GREY, linewidth=0.6)
+            axes.set(ylim=(0.45, 1.01), xticks=[*places.values()], xlabel=knob)
+            tidy(axes)
+        row[0].set_ylabel("recalled")
+    for axes, network in zip(panels[0], networks, strict=True):
+        axes.set_title(network, fontsize="medium")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=4, frameon=False, fontsize="small")
+    return as_svg(figure)
+
+
+def _gradients(runs: Path) -> str:
+    """Recall by what the gradient goes through, and the share of the gain of the whole stream."""
+    found = {gradient: cells for (gradient,), cells in _recalled(runs, "remember_gradients", "gradient").items()}
+    names = list(found["full"])
+    rows = [[gradient, *(over_seeds(cells[name]) for name in names)] for gradient, cells in found.items()]
+    gains = {
+        gradient: {name: float(np.mean(cells[name])) - CHANCE for name in names} for gradient, cells in found.items()
+    }
+    shares = [gains["short_term"][name] / gains["full"][name] for name in names]
+    return markdown(["gradient", *names], [*rows, ["share of the gain", *map(short, shares)]])
+
+
+class Written(NamedTuple):
+    """What synapses between different visible neurons did when a pattern was shown: n patterns of all streams."""
+
+    source: np.ndarray  # [n, synapses], the number that the source saw
+    target: np.ndarray  # [n, synapses]
+    before: np.ndarray  # [n, entries, synapses]
+    change: np.ndarray  # [n, entries, synapses]
+    heard: np.ndarray  # [n, entries, synapses], what the target hears of the pattern through its synapses
+    descent: np.ndarray  # [n, entries, synapses], minus the gradient of the loss of its recall
+    other: np.ndarray  # the same for another pattern of the stream
+
+
+def _example(runs: Path, difficulty: str = "4 patterns") -> list[Run]:
+    """The runs, by seed, of the network without hidden neurons."""
+    wanted = {"network": "visible", "synapses": "learned", "difficulty": difficulty}
+    return [run for run in read_results(runs / "remember").runs if wanted.items() <= run.labels.items()]
+
+
+def _written(group: Sequence[Run]) -> list[Written]:
+    """What the synapses of each run did."""
+    return [_lived(vsml.load(run.path)) for run in group]
+
+
+def _lived(algorithm: LearnedAlgorithm) -> Written:
+    learner, params = algorithm.learner, algorithm.params
+    tasks = algorithm.experiment.tasks
+    assert isinstance(learner, BodiesSynapses)
+    assert isinstance(tasks, Remember)
+    spec = tasks.spec
+    n = spec.num_inputs
+
+    def stream(key: Any) -> Any:
+        task_key, state_key = jax.random.split(key)
+        task = tasks.sample((), task_key)
+        state = learner.initial_state(params, state_key, spec)
+
+        def write(state: Any, index: Any) -> tuple[Any, Any]:
+            rows = jax.tree.map(lambda leaf: leaf[task.written[index]], task.steps)
+            after = unroll(learner, params, state, task, steps=rows).state
+
+            def loss(synapses: Any, asked: Any) -> Any:
+                recall = jax.tree.map(lambda leaf: leaf[task.recalled[asked]], task.steps)
+                lived = unroll(learner, params, after._replace(synapses=synapses), task, steps=recall)
+                return task.score(recall, lived.outputs, lived.outcomes).loss.sum()
+
+            another = (index + 1) % len(task.written)
+            slopes = [jax.grad(loss)(state.synapses, asked)[0] for asked in (index, another)]
+            before, change = state.synapses[0], after.synapses[0] - state.synapses[0]
+            found = (jnp.swapaxes(leaf, 0, 1) for leaf in (before, change, *(-slope for slope in slopes)))
+            return after, (rows.x[0].reshape(spec.batch, n), *found)
+
+        return jax.lax.scan(write, state, jnp.arange(len(task.written)))[1]
+
+    count = max(1, STREAMS // spec.batch)
+    found = jax.jit(jax.vmap(stream))(jax.random.split(jax.random.key(1), count))
+    x, before, change, descent, other = (np.asarray(leaf).reshape(-1, *leaf.shape[3:]) for leaf in found)
+    source, target = (places.ravel() for places in np.indices((n, n)))
+    apart = source != target
+    weights = before.reshape(*before.shape[:2], n, n)
+    heard = np.einsum("bmij,bi->bmj", weights, x)[:, :, target] / n**0.5
+    values = (before, change, heard, descent, other)
+    before, change, heard, descent, other = (value[:, :, apart] for value in values)
+    return Written(x[:, source[apart]], x[:, target[apart]], before, change, heard, descent, other)
+
+
+def _features(found: Written) -> dict[str, list[np.ndarray]]:
+    """What known rules would make of the same: regressors of the change of each entry, [n, synapses]."""
+    hebb = found.source * found.target
+    own = list(np.moveaxis(found.before, 1, 0))
+    heard = [found.source * each for each in np.moveaxis(found.heard, 1, 0)]
+    return {
+        "Hebb": [hebb],
+        "Oja": [hebb, *(found.target**2 * entry for entry in own)],
+        "delta rule": [hebb, *heard],
+        "linear": [hebb, *heard, *own, found.source, found.target],
+    }
+
+
+def _share(change: np.ndarray, features: Sequence[np.ndarray]) -> float:
+    """Explained share of the variance of all entries, of the best linear mixture for each."""
+    columns = np.stack([np.ones(features[0].size), *(feature.ravel() for feature in features)], axis=1)
+    left = total = 0.0
+    for entry in np.moveaxis(change, 1, 0):
+        wanted = entry.ravel()
+        solution = np.linalg.lstsq(columns, wanted, rcond=None)[0]
+        left += np.square(wanted - columns @ solution).sum()
+        total += np.square(wanted - wanted.mean()).sum()
+    return float(1 - left / total)
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean over patterns of the correlation over all entries of all synapses."""
+    a, b = (each.reshape(len(each), -1) for each in (a, b))
+    a, b = (each - each.mean(1, keepdims=True) for each in (a, b))
+    return float(((a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12)).mean())
+
+
+def _shares(runs: Path) -> str:
+    """How much of the change of synapses known rules explain, and how it lies to the gradient of recall."""
+    found = _written(_example(runs))
+    measures: dict[str, Callable[[Written], float]] = {
+        **{f"explained by {rule}": lambda w, rule=rule: _share(w.change, _features(w)[rule]) for rule in RULES},
+        "correlation with descent on its recall": lambda w: _correlation(w.change, w.descent),
+        "with descent on the recall of another pattern": lambda w: _correlation(w.change, w.other),
+    }
+    rows = []
+    for name, measure in measures.items():
+        values = [measure(written) for written in found]
+        rows.append([name, plus_minus(*estimate(values)) if len(values) > 1 else short(values[0])])
+    return markdown(["of the change of synapses when a pattern is shown", f"{len(found)} seeds"], rows)
+
+
+def _rule(found: Sequence[Written]) -> str:
+    """The change of each entry of a synapse by its own value, for the four pairs of numbers that its neurons see."""
+    written = found[0]
+    entries = written.change.shape[1]
+    figure = Figure(figsize=(WIDTH, 2.4), layout="constrained")
+    panels = figure.subplots(1, entries, squeeze=False)[0]
+    pairs: Mapping[str, tuple[int, int]] = {"+ +": (1, 1), "- -": (-1, -1), "+ -": (1, -1), "- +": (-1, 1)}
+    for entry, axes in enumerate(panels):
+        own, change = written.before[:, entry], written.change[:, entry]
+        edges = np.unique(np.quantile(own, np.linspace(0, 1, 13)))
+        for colour, (label, (source, target)) in zip(COLOURS, pairs.items(), strict=False):
+            chosen = (written.source == source) & (written.target == target)
+            inside = np.clip(np.digitize(own[chosen], edges) - 1, 0, len(edges) - 2)
+            sizes = np.bincount(inside, minlength=len(edges) - 1)
+            mean = np.bincount(inside, change[chosen], minlength=len(edges) - 1) / np.maximum(sizes, 1)
+            centre = 0.5 * (edges[1:] + edges[:-1])
+            axes.plot(centre[sizes > 20], mean[sizes > 20], color=colour, label=label)
+        axes.axhline(0, color=GREY, linewidth=0.6)
+        axes.set(title=f"entry {entry + 1}", xlabel="before")
+        tidy(axes)
+    panels[0].set_ylabel("change")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        title="what source and target see",
+        loc="outside lower left",
+        ncols=4,
+        frameon=False,
+        fontsize="small",
+    )
+    return as_svg(figure)
