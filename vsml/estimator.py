@@ -41,7 +41,7 @@ _validate: Any = validate_data  # scikit-learn has no types here that a checker 
 FAR = 4
 """Data are unlike those of meta-training where their inputs or classes are more or fewer by more than this factor."""
 FAR_EXAMPLES = 16
-"""For examples: over so many times a lifetime of meta-training, accuracy did not fall (docs/results/headline.md)."""
+"""For examples: over so many times a lifetime of meta-training, accuracy was measured (docs/results/headline.md)."""
 
 
 class VSMLClassifier(ClassifierMixin, BaseEstimator):

@@ -8,7 +8,7 @@ It is chosen in hindsight, on the very lifetimes: who is above it has remembered
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -107,9 +107,9 @@ class Recalled(Online):
             rivals["mean_snippet"] = _rival(run_lifetimes(Answering(), recalls.mean.mean(0), *given))
         return replace(found, rivals=rivals, pictures={"recalls": self._picture(recalls)})
 
-    def interim(self) -> Online:
+    def interim(self) -> Self:
         """On fewer lifetimes and without the rival, which does not depend on V_M."""
-        return replace(self, lifetimes=super().interim().lifetimes, mean_snippet=False)
+        return replace(super().interim(), mean_snippet=False)
 
     def _picture(self, recalls: Any) -> Picture:
         """Of the first lifetime: images as they are, other snippets as a row of numbers."""

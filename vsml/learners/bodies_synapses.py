@@ -30,6 +30,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vsml.errors import UserError
 from vsml.hardware import opened, product, tanh
@@ -253,8 +254,7 @@ class BodiesSynapses(Learner):
     def _types(self, params: Params, spec: TaskSpec) -> Array:
         """The embedding of every neuron, [type_size, 1, neurons]."""
         groups = self.groups(spec)
-        columns = [jnp.broadcast_to(params["types"][:, k, None], (self.type_size, n)) for k, n in enumerate(groups)]
-        return jnp.concatenate(columns, axis=1)[:, None]
+        return params["types"][:, None, np.repeat(np.arange(len(groups)), groups)]
 
     def _entering(self, spec: TaskSpec, x: Array, feedback: Feedback) -> Array:
         """What enters the bodies from outside, [channels, B, neurons]."""
