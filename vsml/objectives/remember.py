@@ -79,7 +79,7 @@ class Remember(Objective):
             before, start, written, recalled = snippet
             if self.gradient == "short_term":
                 start = _written(learner, params, before, start, task, _rows(task.steps, written))
-            return unroll(learner, params, start, task, steps=_rows(task.steps, recalled)).outputs
+            return _answers(learner, params, start, task, _rows(task.steps, recalled))
 
         found = jax.lax.map(outputs, (writing, recalling, task.written, task.recalled))
         asked = _rows(task.steps, task.recalled)
@@ -96,6 +96,14 @@ def _written(learner: Learner, params: Params, before: State, start: State, task
     after = jax.tree.leaves(unroll(learner, params, before, task, steps=rows).state)
     which, leaves = learned_leaves(learner, start), jax.tree.leaves(start)
     return with_leaves(start, which, [leaves[k] + after[k] - jax.lax.stop_gradient(after[k]) for k in which])
+
+
+def _answers(learner: Learner, params: Params, start: State, task: Task, rows: Any) -> Array:
+    """The outputs [F, B, n] from `start`. What is learned after the last one changes none of them."""
+    before, last = jax.tree.map(lambda leaf: leaf[:-1], rows), jax.tree.map(lambda leaf: leaf[-1], rows)
+    lived = unroll(learner, params, start, task, steps=before)
+    output = learner.predict(params, lived.state, task.see(task.world, last))[1]
+    return jnp.concatenate([lived.outputs, output[None]])
 
 
 def _lived(learner: Learner, params: Params, state: State, task: RememberTask) -> tuple[Array, State, State]:
