@@ -1,6 +1,6 @@
 """How fast meta-training is here: beside the plain twin and beside what the machine could do.
 
-    python benchmarks/run.py [--quick] [--json FILE] [--only ceilings,steps,memory,slopes,start]
+    python benchmarks/run.py [--quick] [--json FILE] [--only ceilings,steps,bodies,memory,slopes,start]
 
 Every figure is the median of several runs; what is compared runs in turn in one process. A *tick* is one state update
 of one sub-RNN. docs/performance.md says how to read the tables.
@@ -30,12 +30,17 @@ from plain_vsml import PlainVSML
 from vsml import config
 from vsml.experiment import Experiment
 from vsml.hardware import compiler_options, is_cpu, products_in, tanh
+from vsml.learners.base import Learner
+from vsml.learners.bodies_synapses import BodiesSynapses
+from vsml.learners.unroll import unroll
 from vsml.learners.vsml import VSML
 from vsml.meta_optimizers.base import EstimatorState, Lifetimes, Population, mean_over_members
 from vsml.meta_optimizers.bptt import BPTT
+from vsml.tasks.base import Task
+from vsml.tasks.remember import Remember
 from vsml.training.meta_step import build_meta_step, init_estimator, init_state
 from vsml.training.parallel import Parallel
-from vsml.types import Key, Metrics, Params
+from vsml.types import Array, Key, Metrics, Params, State
 
 SIZES = {"64": "sources.Random.image_shape=[8,8,1]", "784": "sources.Random.image_shape=[28,28,1]"}
 NOISE = (
@@ -102,8 +107,7 @@ class Step:
             lowered = parallel.lower(function, *self._carry, self._data)
         self._program = lowered.compile(compiler_options=chosen)
         self.compile_seconds = time.perf_counter() - began
-        analysis = self._program.memory_analysis()
-        self.planned_mib = analysis.temp_size_in_bytes / 2**20 if analysis else float("nan")
+        self.planned_mib = planned_mib(self._program)
 
     @functools.cached_property
     def loss(self) -> float:
@@ -134,6 +138,12 @@ class Step:
         return self.lifetimes * examples * spec.num_inputs * spec.num_outputs * learner.micro_ticks
 
 
+def planned_mib(program: Any) -> float:
+    """What a compiled program plans for temporaries."""
+    analysis = program.memory_analysis()
+    return analysis.temp_size_in_bytes / 2**20 if analysis else float("nan")
+
+
 def seconds(runs: int, *functions: Callable[[], Any]) -> list[list[float]]:
     """Times of each function, which run in turn."""
     times: list[list[float]] = [[] for _ in functions]
@@ -152,21 +162,26 @@ def spread(times: Sequence[float]) -> str:
     return f"{statistics.median(times):.3f} ({min(times):.3f} to {max(times):.3f})"
 
 
+def on_one_core(part: str, runs: int) -> Any:
+    """What a part of the benchmark finds in a process of one core."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "found.json"
+        subprocess.run(
+            [sys.executable, __file__, "--only", part, "--runs", str(runs), "--json", str(file)],
+            env={**os.environ, ONE_CORE: "1", "JAX_NUM_CPU_DEVICES": "1"},
+            check=True,
+            capture_output=True,
+        )
+        return json.loads(file.read_text())[part]
+
+
 def ceilings(runs: int) -> dict[str, float]:
     """What one core does at best: products in the shape of the gates, tanh, and copies.
 
     On a CPU in a process of one core: elsewhere XLA would deal loops to threads, and they would wait for each other.
     """
     if is_cpu() and ONE_CORE not in os.environ:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "ceilings.json"
-            subprocess.run(
-                [sys.executable, __file__, "--only", "ceilings", "--runs", str(runs), "--json", str(file)],
-                env={**os.environ, ONE_CORE: "1", "JAX_NUM_CPU_DEVICES": "1"},
-                check=True,
-                capture_output=True,
-            )
-            return json.loads(file.read_text())["ceilings"]
+        return on_one_core("ceilings", runs)
     units = 784
     weights, inputs = jnp.ones((18, 64)) * 0.01, jnp.ones((18, units)) * 0.01
     gates = jnp.ones((16, units)) * 0.01
@@ -247,6 +262,47 @@ def meta_steps(runs: int, quick: bool, devices: int, ceiling: dict[str, float] |
     return rows
 
 
+def bodies(runs: int) -> list[dict[str, Any]]:
+    """Examples that fully connected bodies and synapses live through forward, on one core, beside their own bound.
+
+    The bound has what a synapse cannot do without, at the rates of `ceilings`: its two products, that of its rule and
+    that of its messages, and the tanh of its rule.
+    """
+    if is_cpu() and ONE_CORE not in os.environ:
+        return on_one_core("bodies", runs)
+    ceiling, rows = ceilings(runs), []
+    for size, batch in ((16, 8), (64, 8), (256, 1), (256, 8)):
+        overrides = [f"tasks.Remember.size={size}", f"tasks.Remember.batch={batch}"]
+        real = config.load("recipes/remember/associative.gin", overrides).build()
+        learner, spec, tasks = real.learner, real.spec, real.tasks
+        assert isinstance(learner, BodiesSynapses)
+        assert isinstance(tasks, Remember)
+        params = learner.init(jax.random.key(0), spec)
+        state = learner.initial_state(params, jax.random.key(1), spec)
+        task = tasks.sample((), jax.random.key(2))
+
+        def run(params: Params, state: State, learner: Learner = learner, task: Task = task) -> Array:
+            return unroll(learner, params, state, task).outputs
+
+        program = jax.jit(run).lower(params, state).compile(compiler_options=compiler_options(differentiates=False))
+        own = seconds(runs, lambda program=program, given=(params, state): jax.block_until_ready(program(*given)))[0]
+        entries, width = learner.synapse_size, learner.width
+        operations = 2 * (width * 3 * entries + learner.ticks * learner.message_size)
+        nanoseconds = operations / ceiling["gate_product_gflops"]
+        nanoseconds += (width + 2 * entries) / ceiling["tanh_per_second_g"]
+        rate = spec.length * batch * size**2 / statistics.median(own) / 1e6
+        rows.append(
+            {
+                "case": f"{size} bodies, {size**2:,} synapses, {batch} stream{'s' if batch > 1 else ''}",
+                "seconds": own,
+                "msynapses_per_second": rate,
+                "of_bound": rate * nanoseconds / 1e3,
+                "planned_mib": planned_mib(program),
+            }
+        )
+    return rows
+
+
 def memory(devices: int) -> dict[str, list[float]]:
     """MiB that XLA plans for temporaries of long lifetimes, ours and the plain twin's, which is only compiled here."""
     found = {}
@@ -306,7 +362,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="four cases instead of nine")
     parser.add_argument("--json", type=Path, help="file to write")
     parser.add_argument("--runs", type=int, default=5, help="of which the median is shown")
-    parser.add_argument("--only", default="ceilings,steps,memory,slopes,start", help="parts, comma-separated")
+    parser.add_argument("--only", default="ceilings,steps,bodies,memory,slopes,start", help="parts, comma-separated")
     arguments = parser.parse_args()
     parts = arguments.only.split(",")
     if ONE_CORE in os.environ:
@@ -328,6 +384,12 @@ def main() -> None:
             "compile s | of bound |\n|---|---|---|---|---|---|---|---|---|"
         )
         result["steps"] = meta_steps(arguments.runs, arguments.quick, devices, result.get("ceilings"))
+    if "bodies" in parts:
+        print("\n| one core, forward | M synapses/s | of bound | MiB |\n|---|---|---|---|")
+        result["bodies"] = bodies(arguments.runs)
+        for row in result["bodies"]:
+            rate, share = f"{row['msynapses_per_second']:.1f}", f"{row['of_bound']:.0%}"
+            print(f"| {row['case']} | {rate} | {share} | {row['planned_mib']:.1f} |", flush=True)
     if "memory" in parts:
         print("\n| planned, MiB | | plain | |\n|---|---|---|---|")
         result["memory"] = memory(devices)

@@ -22,8 +22,11 @@ def shipped_files() -> list[str]:
 
 
 def recipes(folder: str = "recipes") -> list[tuple[str, str]]:
-    """The shipped recipes, or sweeps: path below the gin folder and first line of the header."""
-    names = [name for name in shipped_files() if name.startswith(f"{folder}/")]
+    """The shipped recipes, or sweeps: path below the gin folder and first line of the header.
+
+    Axes that sweeps share are none.
+    """
+    names = [name for name in shipped_files() if name.startswith(f"{folder}/") and not name.startswith("sweeps/axes/")]
     return [(name, _header(gin_root() / name)) for name in names]
 
 

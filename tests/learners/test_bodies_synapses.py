@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vsml.errors import UserError
-from vsml.learners import BodiesSynapses
+from vsml.learners import BodiesSynapses, bodies_synapses
 from vsml.sparsity import Random
 from vsml.tasks import Feedback, TaskSpec
 
@@ -100,8 +100,10 @@ class Twin:
             synapse[2] = s + gate * np.tanh(rule["change"].T @ hidden + rule["change_b"][:, 0])
 
 
+@pytest.mark.parametrize("at_once", [bodies_synapses.AT_ONCE, 0])
 @pytest.mark.parametrize(("learner", "spec"), LEARNERS.values(), ids=LEARNERS)
-def test_equals_a_loop_over_bodies_and_synapses(learner, spec):
+def test_equals_a_loop_over_bodies_and_synapses(learner, spec, at_once, monkeypatch):
+    monkeypatch.setattr(bodies_synapses, "AT_ONCE", at_once)
     params = jax.tree.map(lambda leaf: leaf + 0.1, learner.init(jax.random.key(0), spec))  # no offset is 0
     state = learner.initial_state(params, jax.random.key(1), spec)
     twin = Twin(learner, params, state, spec)
@@ -118,6 +120,23 @@ def test_equals_a_loop_over_bodies_and_synapses(learner, spec):
         np.testing.assert_allclose(state.bodies[:, 0].T, np.array(twin.bodies), atol=1e-5)
         own = np.concatenate([values[:, 0].T for values in state.synapses])
         np.testing.assert_allclose(own, np.array([s for _, _, s, _ in twin.synapses]), atol=1e-5)
+
+
+def test_source_by_source_has_the_same_meta_gradient(monkeypatch):
+    learner, spec = LEARNERS["two ways"]
+    params = learner.init(jax.random.key(0), spec)
+    state = learner.initial_state(params, jax.random.key(1), spec)
+    x = jax.random.normal(jax.random.key(2), (2, *spec.input_shape))
+
+    def loss(params, state):
+        for _ in range(2):
+            state = learner.learn(params, learner.predict(params, state, x)[0], x, Feedback(error=jnp.ones((2, 3))))
+        return learner.predict(params, state, x)[1].sum()
+
+    whole = jax.grad(loss, argnums=(0, 1))(params, state)
+    monkeypatch.setattr(bodies_synapses, "AT_ONCE", 0)
+    rows = jax.grad(loss, argnums=(0, 1))(params, state)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), rows, whole)
 
 
 def test_frozen_synapses_stay_and_bodies_move():

@@ -75,6 +75,17 @@ def test_index_to_point_never_changes():
         first.point(6)
 
 
+def test_an_included_file_adds_its_axes():
+    Path("axes.gin").write_text("axes.SEED = [3, 1]\nLENGTH = 9\n")
+    mine = 'axes.a = {"x": [], "y": "STEPS=7"}\n'
+    assert names(mine + 'include "./axes.gin"\n') == ["a=x,seed=3", "a=x,seed=1", "a=y,seed=3", "a=y,seed=1"]
+    assert sweep(mine + 'include "./axes.gin"\n').points[0].overrides == ("LENGTH=9", "SEED=3")
+    assert names('include "./axes.gin"\naxes.SEED = [5]\n') == ["seed=5"]
+    Path("axes.gin").write_text('axes.SEED = [3, 1]\ninclude "./axes.gin"\n')
+    with pytest.raises(UserError, match=r"\./axes\.gin:2: \./axes\.gin includes itself; remove this include"):
+        sweep(mine + 'include "./axes.gin"\n')
+
+
 def test_zipped_axes_advance_together():
     text = """
 sweep.zip = ["length", "population"]

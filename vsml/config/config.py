@@ -107,7 +107,8 @@ class Config:
         """Lets gin build the experiment, and leaves gin's global state empty.
 
         Raises:
-          UserError: for what the constructor of a part refuses, with the place where the part was asked for.
+          UserError: for what the constructor of a part refuses, with the place where the part was asked for; what the
+            constructor raised is its cause.
         """
         gin.clear_config()
         try:
@@ -117,7 +118,7 @@ class Config:
                 gin.bind_parameter(_gin_key(binding), gin.parse_value(literal(binding.value)))
             return gin.get_configurable(_gin_name(ROOT))()
         except _Refusal as refusal:
-            raise UserError(self._refused(refusal.part, refusal.scope, refusal.cause)) from None
+            raise UserError(self._refused(refusal.part, refusal.scope, refusal.cause)) from refusal.cause
         finally:
             gin.clear_config()
 

@@ -164,6 +164,11 @@ def run_import(statement: Import) -> None:
         sys.path.remove(here)
 
 
+def exists(name: str) -> bool:
+    """Whether there is such a gin file, shipped or below the working directory."""
+    return _find(name) is not None
+
+
 def _find(name: str) -> Path | None:
     roots = [Path.cwd()] if name.startswith(("./", "../")) else [gin_root(), Path.cwd()]
     return next((path for path in (root / name for root in roots) if path.is_file()), None)
@@ -183,11 +188,11 @@ def _read_file(name: str, included_at: str, outer: tuple[Path, ...]) -> Iterator
             yield statement
 
 
-def read_flat(name: str) -> list[Binding | Import | Include]:
+def read_flat(name: str, included_at: str = COMMAND_LINE) -> list[Binding | Import | Include]:
     """The statements of one file that exists, as by `find_recipe`, its includes not opened. Raises `UserError`."""
     path = _find(name)
     assert path is not None, f"{name} was not found"
-    return list(_statements(path, name, COMMAND_LINE))
+    return list(_statements(path, name, included_at))
 
 
 def _statements(path: Path, name: str, included_at: str) -> Iterator[Binding | Import | Include]:

@@ -5,6 +5,8 @@
     axes.SEED = [0, 1, 2]                      values of a macro, or of a field as in axes.cells.LSTM.size
     axes.learner = ["learners/vsml.gin", ...]  gin files and KEY=VALUE; {"label": ...} names the points
 
+An included file that has axes of its own adds them, so that sweeps can share some.
+
 `sweep.zip` names axes that advance together, `sweep.tags` labels the sweep, `sweep.skip_refused` leaves out points that
 make no sense, and `sweep.extend` trains points of another number of meta-steps on to this one.
 """
@@ -12,10 +14,10 @@ make no sense, and `sweep.extend` trains points of another number of meta-steps 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeGuard
 
 from vsml.config import fitting, statements
 from vsml.config.catalogue import Import, suggest
@@ -80,7 +82,7 @@ def read_sweep(name: str, words: Sequence[str] = ()) -> SweepFile:
     """
     path = statements.find_recipe(name, "sweeps")
     recipe, shared, own = "", [], {}
-    for statement in statements.read_flat(path):
+    for statement in _flat(path):
         if isinstance(statement, Import):
             raise UserError(
                 f"{statement.where}: a sweep file cannot import modules: put `{statement.text}` into its recipe or a "
@@ -123,9 +125,21 @@ def read_sweep(name: str, words: Sequence[str] = ()) -> SweepFile:
     )
 
 
-def _is_own(binding: Binding) -> bool:
-    """Whether a binding is about the sweep itself."""
-    return binding.part.partition(".")[0] in OF_SWEEPS
+def _flat(path: str, outer: tuple[str, ...] = ()) -> Iterator[Binding | Import | Include]:
+    """The statements of a sweep file; an included file that has axes stands there with its own."""
+    for statement in statements.read_flat(path):
+        if isinstance(statement, Include) and statements.exists(statement.file):
+            if statement.file in (*outer, path):
+                raise UserError(f"{statement.where}: {statement.file} includes itself; remove this include")
+            if any(map(_is_own, statements.read_flat(statement.file, statement.where))):
+                yield from _flat(statement.file, (*outer, path))
+                continue
+        yield statement
+
+
+def _is_own(statement: Binding | Import | Include) -> TypeGuard[Binding]:
+    """Whether a statement is about the sweep itself."""
+    return isinstance(statement, Binding) and statement.part.partition(".")[0] in OF_SWEEPS
 
 
 def _setting(binding: Binding, axes: Iterable[Axis]) -> Any:

@@ -8,7 +8,7 @@ All of it changes speed, memory and the last digits; nothing changes what is com
 may import it.
 """
 
-from vsml.hardware.blocks import in_blocks
+from vsml.hardware.blocks import Cut, in_blocks
 from vsml.hardware.gates import opened, tanh, tanh_gates
 from vsml.hardware.kind import is_cpu
 from vsml.hardware.products import Precision, product, products_in, sums_as_product
@@ -25,6 +25,7 @@ from vsml.hardware.programs import (
 
 __all__ = [
     "NETWORKS_AT_ONCE",
+    "Cut",
     "Precision",
     "compiler_options",
     "devices_are_cores",

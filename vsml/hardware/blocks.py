@@ -1,4 +1,4 @@
-"""Functions that treat every sub-RNN alike and alone, computed block by block, forward and backward.
+"""Functions that treat every sub-RNN, or synapse, alike and alone, computed block by block, forward and backward.
 
     y[:, u] = f(params, x[:, u])          u in block 1, block 2, ...
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,52 +26,62 @@ FORWARD, BACKWARD = 2048, 800
 twice as many cost less than a tenth of the speed."""
 
 Update = Callable[[Params, State, Any], State]
-"""(params, state, incoming) -> state; leaves of state and incoming have the sub-RNNs as their last axis."""
+"""(params, state, incoming) -> state; leaves of state and incoming have the sub-RNNs along one axis."""
 
 
-def in_blocks(update: Update, params: Params, state: State, incoming: Any) -> State:
+class Cut(NamedTuple):
+    """How units are cut into blocks."""
+
+    axis: int = -1  # of every leaf
+    forward: int | None = None  # most units of a block; None for `FORWARD`
+    backward: int | None = None  # and for `BACKWARD`
+
+
+def in_blocks(update: Update, params: Params, state: State, incoming: Any, cut: Cut = Cut()) -> State:
     """`update(params, state, incoming)`, on a CPU block by block and then differentiable in reverse mode only.
 
     Args:
-      update: computes every sub-RNN from its own state and messages alone, and closes over no traced values.
-      params: what all sub-RNNs share.
-      state: leaves [..., units], of floating point; the result has the same shapes.
+      update: computes every unit from its own state and messages alone, and closes over no traced values.
+      params: what all units share.
+      state: leaves [..., units] or as `cut` says, of floating point; the result has the same shapes.
       incoming: leaves [..., units], of floating point.
+      cut: the axis of units, which are sub-RNNs if nothing else is said, and the size of blocks.
     """
-    return _in_blocks(update, params, state, incoming) if kind.is_cpu() else update(params, state, incoming)
+    return _in_blocks(update, cut, params, state, incoming) if kind.is_cpu() else update(params, state, incoming)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _in_blocks(update: Update, params: Params, state: State, incoming: Any) -> State:
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _in_blocks(update: Update, cut: Cut, params: Params, state: State, incoming: Any) -> State:
     def run(params: Params, state: State, incoming: Any) -> State:
         def put(done: State, start: Any, size: int) -> State:
             # What is overwritten was read before, by this very block.
-            return _written(done, update(params, _cut(done, start, size), _cut(incoming, start, size)), start)
+            part = update(params, *(_part(tree, cut.axis, start, size) for tree in (done, incoming)))
+            return _written(done, part, cut.axis, start)
 
-        return _for_each_block(put, state, _units(state), FORWARD)
+        return _for_each_block(put, state, _units(state, cut.axis), cut.forward or FORWARD)
 
     # What is vectorised over lifetimes goes one by one: a product of many small matrices is slow.
     return jax.custom_batching.sequential_vmap(run)(params, state, incoming)
 
 
-def _forward(update: Update, params: Params, state: State, incoming: Any) -> tuple[State, Any]:
-    return _in_blocks(update, params, state, incoming), (params, state, incoming)
+def _forward(update: Update, cut: Cut, params: Params, state: State, incoming: Any) -> tuple[State, Any]:
+    return _in_blocks(update, cut, params, state, incoming), (params, state, incoming)
 
 
-def _backward(update: Update, kept: Any, slope: State) -> tuple[Params, State, Any]:
+def _backward(update: Update, cut: Cut, kept: Any, slope: State) -> tuple[Params, State, Any]:
     def run(params: Params, state: State, incoming: Any, slope: State) -> tuple[Params, State, Any]:
         def pull(done: Any, start: Any, size: int) -> Any:
             of_params, of_state, of_incoming = done
-            _, back = jax.vjp(update, params, _cut(state, start, size), _cut(incoming, start, size))
-            more, own_state, own_incoming = back(_cut(slope, start, size))
+            own = (_part(tree, cut.axis, start, size) for tree in (state, incoming))
+            more, own_state, own_incoming = jax.vjp(update, params, *own)[1](_part(slope, cut.axis, start, size))
             return (
                 jax.tree.map(jnp.add, of_params, more),
-                _written(of_state, own_state, start),
-                _written(of_incoming, own_incoming, start),
+                _written(of_state, own_state, cut.axis, start),
+                _written(of_incoming, own_incoming, cut.axis, start),
             )
 
         empty = jax.tree.map(jnp.zeros_like, (params, state, incoming))
-        return _for_each_block(pull, empty, _units(state), BACKWARD)
+        return _for_each_block(pull, empty, _units(state, cut.axis), cut.backward or BACKWARD)
 
     return jax.custom_batching.sequential_vmap(run)(*kept, slope)
 
@@ -79,8 +89,8 @@ def _backward(update: Update, kept: Any, slope: State) -> tuple[Params, State, A
 _in_blocks.defvjp(_forward, _backward)
 
 
-def _units(tree: Any) -> int:
-    return jax.tree.leaves(tree)[0].shape[-1]
+def _units(tree: Any, axis: int) -> int:
+    return jax.tree.leaves(tree)[0].shape[axis]
 
 
 def _for_each_block(step: Callable[[Any, Any, int], Any], carry: Any, units: int, block: int) -> Any:
@@ -95,21 +105,21 @@ def _for_each_block(step: Callable[[Any, Any, int], Any], carry: Any, units: int
     return carry if whole * size == units else step(carry, whole * size, units - whole * size)
 
 
-def _cut(tree: Any, start: Any, size: int) -> Any:
-    """The sub-RNNs start..start + size - 1."""
+def _part(tree: Any, axis: int, start: Any, size: int) -> Any:
+    """The units start..start + size - 1."""
 
     def of(leaf: Array) -> Array:
-        whole = leaf.shape[-1] == size
-        return leaf if whole else jax.lax.dynamic_slice_in_dim(leaf, start, size, axis=-1)
+        whole = leaf.shape[axis] == size
+        return leaf if whole else jax.lax.dynamic_slice_in_dim(leaf, start, size, axis)
 
     return jax.tree.map(of, tree)
 
 
-def _written(tree: Any, part: Any, start: Any) -> Any:
-    """A tree with these sub-RNNs replaced."""
+def _written(tree: Any, part: Any, axis: int, start: Any) -> Any:
+    """A tree with these units replaced."""
 
     def onto(leaf: Array, own: Array) -> Array:
         whole = leaf.shape == own.shape
-        return own if whole else jax.lax.dynamic_update_slice_in_dim(leaf, own, start, axis=-1)
+        return own if whole else jax.lax.dynamic_update_slice_in_dim(leaf, own, start, axis)
 
     return jax.tree.map(onto, tree, part)

@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vsml.errors import UserError
-from vsml.hardware import opened, product, tanh
+from vsml.hardware import Cut, in_blocks, opened, product, tanh
 from vsml.learners.base import Learner
 from vsml.learners.layers import bounded, check_bound
 from vsml.sparsity.base import Reduction, Sparsity, Wiring
@@ -45,6 +45,11 @@ Network = Literal["layered", "two_way", "recurrent"]
 
 _CHANNELS = 4
 """What enters a body: input, error, target, reward."""
+
+AT_ONCE = 2048
+"""Synapses up to which a projection is updated at once, those of all examples together; more go source by source."""
+
+_ROWS = Cut(axis=-2, forward=1, backward=1)
 
 
 class Living(NamedTuple):
@@ -74,7 +79,8 @@ class BodiesSynapses(Learner):
         before. `recurrent`: every neuron to every neuron.
       hidden: neurons of each hidden layer; in a recurrent network, those of the only group, its sum.
       visible: whether the neurons that see an input number are those that give it back, instead of output neurons of
-        their own. It needs tasks of as many outputs as inputs.
+        their own. It needs tasks of as many outputs as inputs; None: where tasks have as many, and elsewhere not, as a
+        mixture of remembering and classification wants it.
       sparsity: the wiring between two groups of neurons.
       body_size: numbers of a body.
       synapse_size: numbers of a synapse.
@@ -91,7 +97,7 @@ class BodiesSynapses(Learner):
 
     network: Network = "recurrent"
     hidden: tuple[int, ...] = (16,)
-    visible: bool = False
+    visible: bool | None = False
     sparsity: Sparsity = Dense()
     body_size: int = 4
     synapse_size: int = 2
@@ -127,17 +133,20 @@ class BodiesSynapses(Learner):
 
         Raises `UserError` where the tasks do not fit.
         """
-        hidden = list(self.hidden)
-        if self.network == "recurrent" and hidden:
-            hidden = [sum(hidden)]
-        if not self.visible:
+        hidden = self._hidden()
+        is_square = spec.num_inputs == spec.num_outputs
+        if not (is_square if self.visible is None else self.visible):
             return [spec.num_inputs, *hidden, spec.num_outputs]
-        if spec.num_inputs != spec.num_outputs:
+        if not is_square:
             raise UserError(
                 "learners.BodiesSynapses.visible is True, so that neurons give back what they see, but these tasks "
                 f"have {spec.num_inputs} inputs and {spec.num_outputs} outputs: set it to False"
             )
         return [spec.num_inputs, *hidden]
+
+    def _hidden(self) -> list[int]:
+        """Neurons of each group between inputs and outputs."""
+        return [sum(self.hidden)] if self.network == "recurrent" and self.hidden else list(self.hidden)
 
     def projections(self, spec: TaskSpec) -> list[Projection]:
         """All synapses: of a recurrent network one projection of all neurons to all."""
@@ -164,7 +173,8 @@ class BodiesSynapses(Learner):
         seen = self.body_size + self.type_size
         read = self.message_size + _CHANNELS + seen
         keys = iter(jax.random.split(key, 12))
-        num_types = len(self.groups(spec))
+        # Of a mixture, networks without output neurons know the type of these too.
+        num_types = len(self.groups(spec)) if self.visible is not None else len(self._hidden()) + 2
 
         def weights(num_inputs: int, num_outputs: int) -> Array:
             return jax.nn.initializers.lecun_normal()(next(keys), (num_inputs, num_outputs), jnp.float32)
@@ -242,14 +252,14 @@ class BodiesSynapses(Learner):
         """The shape of the tasks, as far as the network depends on it."""
         neurons = state.bodies.shape[-1]
         inputs = TaskSpec(x.shape[1:], 1, 1).num_inputs
-        outputs = inputs if self.visible else neurons - inputs - sum(self.hidden)
-        return TaskSpec(x.shape[1:], outputs, 1)
+        own = neurons - inputs - sum(self.hidden)
+        return TaskSpec(x.shape[1:], own or inputs, 1)
 
     def _outputs(self, spec: TaskSpec) -> slice:
-        if self.visible:
+        groups = self.groups(spec)
+        if len(groups) == len(self._hidden()) + 1:
             return slice(0, spec.num_inputs)
-        neurons = sum(self.groups(spec))
-        return slice(neurons - spec.num_outputs, neurons)
+        return slice(sum(groups) - spec.num_outputs, sum(groups))
 
     def _types(self, params: Params, spec: TaskSpec) -> Array:
         """The embedding of every neuron, [type_size, 1, neurons]."""
@@ -279,13 +289,17 @@ def _typed(bodies: Array, types: Array) -> Array:
 
 def _gated(rule: Params, read: Array) -> tuple[Array, Array]:
     """How far the gates of a rule are open for what it reads [n, B, units], and the change that it proposes."""
-    half = tanh(0.5 * (_product(rule["gate"], read) + rule["gate_b"][..., None]))
-    return opened(half), tanh(_product(rule["change"], read) + rule["change_b"][..., None])
+    weights = jnp.concatenate([0.5 * rule["gate"], rule["change"]], axis=1)
+    offsets = jnp.concatenate([0.5 * rule["gate_b"], rule["change_b"]])
+    both = tanh(_product(weights, read) + offsets.reshape(-1, *(1,) * (read.ndim - 1)))
+    half, change = jnp.split(both, 2)
+    return opened(half), change
 
 
-def _for_each_example(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    """`function` of arrays [n, units], on arrays [n, B, units]."""
-    return jax.vmap(function, in_axes=1, out_axes=1)
+def _for_each_example(function: Callable[[Array], Array], values: Array) -> Array:
+    """`function`, of arrays [n, units], of an array [n, B, units]."""
+    found = function(values.reshape(-1, values.shape[-1]))
+    return found.reshape(*values.shape[:2], -1)
 
 
 def _moved(
@@ -301,8 +315,8 @@ def _moved(
     sent = _product(params["message"], typed)
     heard = jnp.zeros_like(sent)
     for (source, target, wiring), synapse in zip(projections, synapses, strict=True):
-        messages = synapse[: len(sent)] * _for_each_example(wiring.spread_forward)(sent[..., source])
-        heard = heard.at[..., target].add(_for_each_example(wiring.reduce_forward)(messages))
+        messages = synapse[: len(sent)] * _for_each_example(wiring.spread_forward, sent[..., source])
+        heard = heard.at[..., target].add(_for_each_example(wiring.reduce_forward, messages))
     gate, change = _gated(params["body"], jnp.concatenate([heard, entering, typed]))
     return bodies + gate * (change - bodies)
 
@@ -314,11 +328,35 @@ def _changed(
     typed = _typed(bodies, types)
     of_source = [_product(rule[name], typed) for name in ("source", "source_factor")]
     of_target = [_product(rule[name], typed) for name in ("target", "target_factor")]
+    of_target[0] += rule["b"][..., None]
+    own = {name: rule[name] for name in ("own", "change", "change_b", "gate", "gate_b")}
     changed: list[Array] = []
     for (source, target, wiring), synapse in zip(projections, synapses, strict=True):
-        read, factor = (_for_each_example(wiring.spread_forward)(each[..., source]) for each in of_source)
-        at_target, other = (_for_each_example(wiring.spread_backward)(each[..., target]) for each in of_target)
-        known = _product(rule["own"], synapse) + read + at_target + factor * other + rule["b"][..., None]
-        gate, change = _gated(rule, tanh(known))
-        changed.append(synapse + gate * change)
+        sent, heard = [each[..., source] for each in of_source], [each[..., target] for each in of_target]
+        if _is_grid(wiring) and synapse[0].size > AT_ONCE:
+            grid = synapse.reshape(*synapse.shape[:2], wiring.inputs, wiring.outputs)
+            of_all = own, tuple(each[:, :, None] for each in heard)
+            incoming = tuple(each[..., None] for each in sent)
+            changed.append(in_blocks(_rule, of_all, grid, incoming, _ROWS).reshape(synapse.shape))
+        else:
+            incoming = tuple(_for_each_example(wiring.spread_forward, each) for each in sent)
+            at_target = tuple(_for_each_example(wiring.spread_backward, each) for each in heard)
+            changed.append(_rule((own, at_target), synapse, incoming))
     return tuple(changed)
+
+
+def _rule(of_all: tuple[Params, tuple[Array, ...]], synapse: Array, incoming: tuple[Array, ...]) -> Array:
+    """Synapses [n, B, ...] after an update: what their sources and their targets add, and the factors of a product."""
+    rule, (at_target, target_factor) = of_all
+    at_source, source_factor = incoming
+    known = _product(rule["own"], synapse) + at_source + at_target + source_factor * target_factor
+    gate, change = _gated(rule, tanh(known))
+    return synapse + gate * change
+
+
+def _is_grid(wiring: Wiring) -> bool:
+    """Whether all synapses exist, source by source."""
+    if wiring.units != wiring.inputs * wiring.outputs or wiring.places > 1:
+        return False
+    sources, targets = np.indices((wiring.inputs, wiring.outputs)).reshape(2, -1)
+    return np.array_equal(wiring.input_of, sources) and np.array_equal(wiring.output_of, targets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -10,6 +11,22 @@ from vsml.errors import UserError
 from vsml.tasks.base import Source, Task, TaskDistribution, TaskSpec, Transform
 from vsml.tasks.mixture import Mixture
 from vsml.types import Key
+
+
+class NoShare(UserError):
+    """A mixture has no distribution of that name, or none was named.
+
+    Attributes:
+      share: the name asked for, or None.
+      names: of the distributions of the mixture.
+    """
+
+    def __init__(self, share: str | None, names: Sequence[str]):
+        super().__init__(
+            f"tasks.HeldOut.share is {share}, but meta-training uses a mixture of {', '.join(names)}: name one of "
+            "these, as tasks/mixture.gin does"
+        )
+        self.share, self.names = share, tuple(names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +53,7 @@ class HeldOut(TaskDistribution):
     def __post_init__(self) -> None:
         object.__setattr__(self, "transforms", tuple(self.transforms))
         if isinstance(self.tasks, Mixture) and self.share not in self.tasks.names:
-            raise UserError(
-                f"tasks.HeldOut.share is {self.share}, but meta-training uses a mixture of "
-                f"{', '.join(self.tasks.names)}: name one of these, as tasks/mixture.gin does"
-            )
+            raise NoShare(self.share, self.tasks.names)
         if not isinstance(self.tasks, Mixture) and self.share is not None:
             raise UserError(f"tasks.HeldOut.share is {self.share}, but meta-training uses no mixture: leave it out")
 

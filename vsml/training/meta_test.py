@@ -6,7 +6,6 @@ It reads only the saved meta-parameters, not the data of meta-training, nor the 
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -33,14 +32,13 @@ from vsml.runs.meta_parameters import MetaParameters
 from vsml.runs.results import Run, read_metrics
 from vsml.runs.saved import Which
 from vsml.tasks.base import TaskDistribution
-from vsml.tasks.held_out import HeldOut
+from vsml.tasks.held_out import HeldOut, NoShare
 from vsml.training.display import display, tell_evaluation
 from vsml.training.distributed import say
 from vsml.training.dry_run import shapes_of_learner
 from vsml.types import Params
 
 FOLLOWS_TASKS = "evaluators/held_out.gin"
-_NO_SHARE = re.compile(r"tasks\.HeldOut\.share is None, but meta-training uses a mixture of ([\w-]+)([\w, -]*)")
 
 
 def meta_test(
@@ -81,11 +79,11 @@ def prepared(source: Path, saved: MetaParameters, overrides: Sequence[str]) -> t
         config = _config(source, saved, overrides)
         experiment = config.build()
     except UserError as error:
-        if not (mixture := _NO_SHARE.search(str(error))):
+        if not isinstance(cause := error.__cause__, NoShare) or cause.share is not None:
             raise
         raise UserError(
-            f"{source}: meta-training uses a mixture of {mixture[1]}{mixture[2]}: name other data, as in `--on "
-            f"tasks/wine.gin`, or one of the mixture, as in tasks.HeldOut.share={mixture[1]}"
+            f"{source}: meta-training uses a mixture of {', '.join(cause.names)}: name other data, as in `--on "
+            f"tasks/wine.gin`, or one of the mixture, as in tasks.HeldOut.share={cause.names[0]}"
         ) from None
     if not experiment.evaluators:
         evaluators = FOLLOWS_TASKS if len(saved.about["specs"]) == 1 else "evaluators/scoreboard_alone.gin"
