@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from drawing import WIDTH, as_list, markdown, means, over_seeds, plus_minus, short
+from drawing import WIDTH, as_list, evaluation, markdown, means, over_seeds, plus_minus, run_in, short
 from matplotlib.figure import Figure
 
 import vsml
+from vsml import config
 from vsml.analysis.plots import COLOURS, GREY, STYLES, as_svg, tidy
 from vsml.analysis.statistics import estimate
+from vsml.hardware import compiler_options
 from vsml.learned import LearnedAlgorithm
 from vsml.learners.bodies_synapses import BodiesSynapses
 from vsml.learners.unroll import unroll
@@ -22,7 +24,12 @@ from vsml.runs.results import Run, read_results
 from vsml.tasks.remember import Remember
 
 SEEDS = (0, 1, 2)
-SMALLEST = {"sweep": ("STEPS=1", "evaluators.Recalled.lifetimes=2")}
+SMALLEST = {
+    "sweep": ("STEPS=1", "evaluators.Recalled.lifetimes=2"),
+    "sweeps/remember_beside_classes.gin": ("STEPS=1", "LENGTH=3", "evaluators.OnlineAccuracy.lifetimes=2"),
+    "train": ("STEPS=1", "evaluators.Recalled.lifetimes=2"),
+    "eval": ("evaluators.Recalled.lifetimes=2", "evaluators.Recalled.pictured=4"),
+}
 
 NAME = "random_snippets"
 """Of the evaluation of all sweeps."""
@@ -36,23 +43,47 @@ RIVALS = ("Hebb", "attention")
 STREAMS = 256
 """Lifetimes in which the rule is looked at."""
 RULES = ("Hebb", "Oja", "delta rule", "linear")
+FURTHER = {
+    "as_trained": "4 patterns of 16 numbers, as in meta-training",
+    "8_patterns": "8 patterns",
+    "16_patterns": "16 patterns",
+    "after_16_others": "16 others seen in between",
+    "after_64_steps_of_nothing": "64 steps of nothing in between",
+    "size_32": "32 neurons, patterns of 32",
+    "size_64": "64 neurons, patterns of 64",
+    "a_tenth_flipped": "a tenth of what is seen is flipped",
+}
+"""Evaluations of `evaluators/remember_further.gin` on random patterns, and what they are called here."""
+DIGITS = "halves_of_digits"
+SCORES = ("cumulative_accuracy", "final_accuracy")
+_VISIBLE = "RUNS/remember/network=visible,synapses=learned,difficulty=4_patterns,seed="
 
 
 def commands(seeds: Sequence[int]) -> tuple[str, ...]:
     """What makes the runs of this page."""
-    return tuple(
-        f"vsml sweep sweeps/{name}.gin axes.SEED={as_list(seeds)} --sweep_dir RUNS/{name} --jobs 2"
-        for name in ("remember", "remember_rivals", "remember_gradients")
+    two_way = "learners.BodiesSynapses.network='two_way' learners.BodiesSynapses.hidden=[16] STEPS=1600"
+    return (
+        *(
+            f"vsml sweep sweeps/{name}.gin axes.SEED={as_list(seeds)} --sweep_dir RUNS/{name} --jobs 2"
+            for name in ("remember", "remember_rivals", "remember_gradients", "remember_beside_classes")
+        ),
+        *(f"vsml eval {_VISIBLE}{seed} evaluators/remember_further.gin --out RUNS/further/{seed}" for seed in seeds),
+        *(f"vsml train recipes/remember/digits.gin SEED={seed} --run_dir RUNS/digits/{seed}" for seed in seeds),
+        *(
+            f"vsml train recipes/remember/associative.gin {two_way} SEED={seed} --run_dir RUNS/two_way/{seed}"
+            for seed in seeds
+        ),
     )
 
 
 def figures(runs: Path) -> dict[str, str]:
-    """Recall by network and difficulty, and what a synapse does."""
-    return {"remember.svg": _grid(runs), "remember_rule.svg": _rule(_written(_example(runs)))}
+    """Recall by network and difficulty, what a synapse does, and digits that are completed."""
+    rule = _rule(_written(_found(runs, network="visible")))
+    return {"remember.svg": _grid(runs), "remember_rule.svg": rule, "remember_digits.svg": _completed(runs)}
 
 
 def tables(runs: Path) -> dict[str, str]:
-    """All of the grid with its rivals, the gradients, and what the rule is like."""
+    """All of the grid with its rivals, which networks fail, the gradients, the rule, and where else it remembers."""
     grid, rivals = _recalled(runs, "remember", "network", "synapses"), _recalled(runs, "remember_rivals", "learner")
     names = list(dict.fromkeys([*LOADS, *DELAYS]))
     rows = [
@@ -64,8 +95,14 @@ def tables(runs: Path) -> dict[str, str]:
     ]
     return {
         "grid": markdown(["network", "synapses", *names], rows),
+        "outputs": _alike(runs),
+        "longer": _longer(runs),
         "gradients": _gradients(runs),
+        "memory": _memory(),
         "rule": _shares(runs),
+        "further": _further(runs),
+        "digits": _digits(runs),
+        "classes": _classes(runs),
     }
 
 
@@ -132,10 +169,159 @@ class Written(NamedTuple):
     other: np.ndarray  # the same for another pattern of the stream
 
 
-def _example(runs: Path, difficulty: str = "4 patterns") -> list[Run]:
-    """The runs, by seed, of the network without hidden neurons."""
-    wanted = {"network": "visible", "synapses": "learned", "difficulty": difficulty}
+def _found(runs: Path, **labels: str) -> list[Run]:
+    """The runs with learned synapses after 4 patterns, by seed."""
+    wanted = {"synapses": "learned", "difficulty": "4 patterns", **labels}
     return [run for run in read_results(runs / "remember").runs if wanted.items() <= run.labels.items()]
+
+
+def _in_folder(runs: Path, name: str) -> list[Run]:
+    """The runs or evaluations of all seeds."""
+    return [run_in(runs / name / str(seed)) for seed in SEEDS]
+
+
+def _mean_snippet(group: Sequence[Run], name: str) -> str:
+    return over_seeds(
+        [evaluation(run, name)["baselines"]["mean_snippet"]["cumulative_recalled"]["mean"] for run in group]
+    )
+
+
+def _further(runs: Path) -> str:
+    """What a rule recalls that it was not meta-trained for."""
+    group = _in_folder(runs, "further")
+    rows = [
+        [label, over_seeds(means(group, name, "cumulative_recalled")), _mean_snippet(group, name)]
+        for name, label in FURTHER.items()
+    ]
+    return markdown(["", "recalled", "mean snippet"], rows)
+
+
+def _digits(runs: Path) -> str:
+    """Lower halves of digits, by rules that learned to remember random patterns, and by rules that did digits."""
+    random, digits = _in_folder(runs, "further"), _in_folder(runs, "digits")
+    rows = [
+        ["random patterns of 16 numbers", over_seeds(means(random, DIGITS, "cumulative_recalled"))],
+        ["halves of digits", over_seeds(means(digits, "digits", "cumulative_recalled"))],
+        ["*nothing: the mean image*", _mean_snippet(random, DIGITS)],
+    ]
+    return markdown(["meta-trained on", "recalled of unseen digits"], rows)
+
+
+def _completed(runs: Path) -> str:
+    """Digits as they were seen, their upper halves, and what two rules make of these."""
+    random, digits = (
+        run.curves(name)["picture_recalls"]
+        for run, name in ((_in_folder(runs, "further")[0], DIGITS), (_in_folder(runs, "digits")[0], "digits"))
+    )
+    rows = {
+        "seen": random[0],
+        "cue": random[1],
+        "recalled": random[2],
+        "seen ": digits[0],
+        "cue ": digits[1],
+        "recalled ": digits[2],
+    }
+    figure = Figure(figsize=(WIDTH, 0.75 * len(rows)), layout="constrained")
+    panels = figure.subplots(len(rows), random.shape[1], squeeze=False)
+    for row, (label, images) in zip(panels, rows.items(), strict=True):
+        for axes, image in zip(row, images, strict=True):
+            axes.imshow(image, cmap="gray", vmin=-1, vmax=1)
+            axes.set(xticks=[], yticks=[])
+        row[0].set_ylabel(label.strip(), rotation=0, ha="right", va="center")
+    panels[0][0].set_title("rule meta-trained on random patterns", loc="left", fontsize="medium")
+    panels[3][0].set_title("rule meta-trained on digits", loc="left", fontsize="medium")
+    return as_svg(figure)
+
+
+def _alike(runs: Path) -> str:
+    """Whether the outputs of a network tell numbers apart, and what is recalled where they do not."""
+    rows = []
+    for network in ("visible", "outputs of their own", "layered"):
+        found = np.asarray([_outputs(vsml.load(run.path)) for run in _found(runs, network=network)])
+        rows.append([network, *(over_seeds(values) for values in found.T)])
+    header = [
+        "network",
+        "recalled",
+        "outputs that say what most outputs of that recall say",
+        "that sign, of all numbers",
+    ]
+    return markdown(header, rows)
+
+
+def _outputs(algorithm: LearnedAlgorithm) -> tuple[float, float, float]:
+    """Recalled; agreement of outputs with their majority; what the majority sign of the pattern itself would recall."""
+    learner, params = algorithm.learner, algorithm.params
+    tasks = algorithm.experiment.tasks
+    assert isinstance(tasks, Remember)
+
+    def stream(key: Any) -> Any:
+        task_key, state_key = jax.random.split(key)
+        task = tasks.sample((), task_key)
+        outputs = unroll(learner, params, learner.initial_state(params, state_key, tasks.spec), task).outputs
+        return outputs, task.frames.y, task.frames.hidden
+
+    count = max(1, STREAMS // tasks.spec.batch)
+    found = jax.jit(jax.vmap(stream))(jax.random.split(jax.random.key(1), count))
+    outputs, y, hidden = (np.asarray(leaf).reshape(-1, leaf.shape[-1]) for leaf in found)
+    asked = hidden.sum(-1) > 0
+    said, y, hidden = np.sign(outputs[asked]), y[asked], hidden[asked] > 0
+    most = np.where(said.sum(-1, keepdims=True) >= 0, 1, -1)
+    whole = np.where(y.sum(-1, keepdims=True) >= 0, 1, -1)
+    right, alike, possible = (float(np.mean((a == b)[hidden])) for a, b in ((said, y), (said, most), (whole, y)))
+    return right, alike, possible
+
+
+def _longer(runs: Path) -> str:
+    """The network of two ways, meta-trained for as long as the others and for four times as long."""
+    short_ones, long_ones = _found(runs, network="visible, two ways"), _in_folder(runs, "two_way")
+    rows = [
+        [steps, *(short(value) for value in means(group, NAME, "cumulative_recalled"))]
+        for steps, group in (("400 meta-steps", short_ones), ("1,600 meta-steps", long_ones))
+    ]
+    return markdown(["visible, two ways", *(f"seed {seed}" for seed in SEEDS[: len(short_ones)])], rows)
+
+
+def _memory() -> str:
+    """MiB that XLA plans for the meta-gradient of one lifetime."""
+    cases = {
+        "4 patterns": (),
+        "4 patterns, then 16 others": ("tasks.Remember.delay=16", "tasks.Remember.distractors=True"),
+        "4 patterns, then 64 steps of nothing": ("tasks.Remember.delay=64",),
+    }
+    rows = []
+    for gradient, segmented in (("full", False), ("full", True), ("short_term", False), ("read_only", False)):
+        label = {False: gradient, True: f"{gradient}, keeping states alone"}[segmented]
+        rows.append([label, *(f"{_planned(gradient, segmented, case):.1f}" for case in cases.values())])
+    return markdown(["MiB", *cases], rows)
+
+
+def _planned(gradient: str, segmented: bool, overrides: Sequence[str]) -> float:
+    of = config.load(
+        "recipes/remember/associative.gin", [*overrides, f"objectives.Remember.gradient='{gradient}'", "EVALUATORS=[]"]
+    ).build()
+    learner, spec, tasks = of.learner, of.spec, of.tasks
+    assert isinstance(tasks, Remember)
+
+    def loss(params: Any, key: Any) -> Any:
+        state = learner.initial_state(params, key, spec)
+        segment = spec.length if segmented else None
+        return of.objective.evaluate(learner, params, state, tasks.sample((), key), key, segment)[0]
+
+    key = jax.random.key(0)
+    lowered = jax.jit(jax.grad(loss)).lower(learner.init(key, spec), key)
+    analysis = lowered.compile(compiler_options=compiler_options(differentiates=True)).memory_analysis()
+    return analysis.temp_size_in_bytes / 2**20 if analysis else float("nan")
+
+
+def _classes(runs: Path) -> str:
+    """Accuracy of an online classifier that was meta-trained with and without remembering."""
+    groups: dict[str, list[Run]] = {}
+    for run in read_results(runs / "remember_beside_classes").runs:
+        groups.setdefault(run.labels["lifetimes"], []).append(run)
+    rows = [
+        [label, *(over_seeds(means(group, "digits", score)) for score in SCORES)] for label, group in groups.items()
+    ]
+    return markdown(["lifetimes of a meta-step", "all 300", "last 30"], rows)
 
 
 def _written(group: Sequence[Run]) -> list[Written]:
@@ -219,7 +405,7 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 def _shares(runs: Path) -> str:
     """How much of the change of synapses known rules explain, and how it lies to the gradient of recall."""
-    found = _written(_example(runs))
+    found = _written(_found(runs, network="visible"))
     measures: dict[str, Callable[[Written], float]] = {
         **{f"explained by {rule}": lambda w, rule=rule: _share(w.change, _features(w)[rule]) for rule in RULES},
         "correlation with descent on its recall": lambda w: _correlation(w.change, w.descent),

@@ -37,7 +37,10 @@ class Cut(NamedTuple):
     backward: int | None = None  # and for `BACKWARD`
 
 
-def in_blocks(update: Update, params: Params, state: State, incoming: Any, cut: Cut = Cut()) -> State:
+SUB_RNNS = Cut()
+
+
+def in_blocks(update: Update, params: Params, state: State, incoming: Any, cut: Cut = SUB_RNNS) -> State:
     """`update(params, state, incoming)`, on a CPU block by block and then differentiable in reverse mode only.
 
     Args:
@@ -45,7 +48,7 @@ def in_blocks(update: Update, params: Params, state: State, incoming: Any, cut: 
       params: what all units share.
       state: leaves [..., units] or as `cut` says, of floating point; the result has the same shapes.
       incoming: leaves [..., units], of floating point.
-      cut: the axis of units, which are sub-RNNs if nothing else is said, and the size of blocks.
+      cut: the axis of units and the size of blocks, those of sub-RNNs unless told otherwise.
     """
     return _in_blocks(update, cut, params, state, incoming) if kind.is_cpu() else update(params, state, incoming)
 
