@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from drawing import WIDTH, as_list, evaluation, markdown, means, over_seeds, plus_minus, run_in, short
+from drawing import WIDTH, as_list, evaluation, markdown, means, over_seeds, plus_minus, run_in, score, short
 from matplotlib.figure import Figure
 
 import vsml
@@ -25,7 +25,7 @@ from vsml.tasks.remember import Remember
 
 SEEDS = (0, 1, 2)
 SMALLEST = {
-    "sweep": ("STEPS=1", "evaluators.Recalled.lifetimes=2"),
+    "sweep": ("STEPS=1", "evaluators.Recalled.lifetimes=2", "axes.difficulty={'4 patterns': []}"),
     "sweeps/remember_beside_classes.gin": ("STEPS=1", "LENGTH=3", "evaluators.OnlineAccuracy.lifetimes=2"),
     "train": ("STEPS=1", "evaluators.Recalled.lifetimes=2"),
     "eval": ("evaluators.Recalled.lifetimes=2", "evaluators.Recalled.pictured=4"),
@@ -56,12 +56,19 @@ FURTHER = {
 """Evaluations of `evaluators/remember_further.gin` on random patterns, and what they are called here."""
 DIGITS = "halves_of_digits"
 SCORES = ("cumulative_accuracy", "final_accuracy")
+CLASSIFIERS = {
+    "best_sgd": "best SGD",
+    "best_adam": "best Adam",
+    "nearest_class_mean": "nearest class mean",
+    "nearest_neighbour": "1-nearest neighbour",
+    "best_rls": "best RLS",
+}
 _VISIBLE = "RUNS/remember/network=visible,synapses=learned,difficulty=4_patterns,seed="
 
 
 def commands(seeds: Sequence[int]) -> tuple[str, ...]:
     """What makes the runs of this page."""
-    two_way = "learners.BodiesSynapses.network='two_way' learners.BodiesSynapses.hidden=[16] STEPS=1600"
+    two_way = "\"learners.BodiesSynapses.network='two_way'\" learners.BodiesSynapses.hidden=[16] STEPS=1600"
     return (
         *(
             f"vsml sweep sweeps/{name}.gin axes.SEED={as_list(seeds)} --sweep_dir RUNS/{name} --jobs 2"
@@ -73,6 +80,8 @@ def commands(seeds: Sequence[int]) -> tuple[str, ...]:
             f"vsml train recipes/remember/associative.gin {two_way} SEED={seed} --run_dir RUNS/two_way/{seed}"
             for seed in seeds
         ),
+        "vsml eval RUNS/remember_beside_classes/lifetimes=4_of_digits,_2_of_patterns,seed=0 "
+        "evaluators.OnlineAccuracy.baselines=@evaluators.Baselines --out RUNS/classes",
     )
 
 
@@ -85,7 +94,7 @@ def figures(runs: Path) -> dict[str, str]:
 def tables(runs: Path) -> dict[str, str]:
     """All of the grid with its rivals, which networks fail, the gradients, the rule, and where else it remembers."""
     grid, rivals = _recalled(runs, "remember", "network", "synapses"), _recalled(runs, "remember_rivals", "learner")
-    names = list(dict.fromkeys([*LOADS, *DELAYS]))
+    names = list(next(iter(grid.values())))
     rows = [
         *(
             [network, synapses, *(over_seeds(cells[name]) for name in names)]
@@ -125,15 +134,15 @@ def _grid(runs: Path) -> str:
         for axes, network in zip(row, networks, strict=True):
             for synapses, colour in SYNAPSES.items():
                 cells = grid[network, synapses]
-                curves = np.asarray([cells[name] for name in places])
-                axes.plot(
-                    places.values(), curves.mean(1), "o-", color=colour, markersize=3, label=f"{synapses} synapses"
-                )
+                x = [places[name] for name in cells if name in places]
+                curves = np.asarray([cells[name] for name in cells if name in places])
+                axes.plot(x, curves.mean(1), "o-", color=colour, markersize=3, label=f"{synapses} synapses")
                 for seed in curves.T:
-                    axes.plot(places.values(), seed, color=colour, linewidth=0.5)
+                    axes.plot(x, seed, color=colour, linewidth=0.5)
             for style, rival in zip(STYLES[1:], RIVALS, strict=False):
-                curve = [np.mean(rivals[rival,][name]) for name in places]
-                axes.plot(places.values(), curve, color=GREY, linestyle=style, linewidth=1.2, label=rival)
+                cells = rivals[rival,]
+                curve = {places[name]: np.mean(values) for name, values in cells.items() if name in places}
+                axes.plot(*zip(*curve.items(), strict=True), color=GREY, linestyle=style, linewidth=1.2, label=rival)
             axes.axhline(CHANCE, color=GREY, linewidth=0.6)
             axes.set(ylim=(0.45, 1.01), xticks=[*places.values()], xlabel=knob)
             tidy(axes)
@@ -147,8 +156,10 @@ def _grid(runs: Path) -> str:
 
 def _gradients(runs: Path) -> str:
     """Recall by what the gradient goes through, and the share of the gain of the whole stream."""
-    found = {gradient: cells for (gradient,), cells in _recalled(runs, "remember_gradients", "gradient").items()}
-    names = list(found["full"])
+    others = {gradient: cells for (gradient,), cells in _recalled(runs, "remember_gradients", "gradient").items()}
+    short_term = _recalled(runs, "remember", "network", "synapses")["visible", "learned"]
+    found = {"full": others["full"], "short_term": short_term, "read_only": others["read_only"]}
+    names = list(short_term)
     rows = [[gradient, *(over_seeds(cells[name]) for name in names)] for gradient, cells in found.items()]
     gains = {
         gradient: {name: float(np.mean(cells[name])) - CHANCE for name in names} for gradient, cells in found.items()
@@ -318,10 +329,10 @@ def _classes(runs: Path) -> str:
     groups: dict[str, list[Run]] = {}
     for run in read_results(runs / "remember_beside_classes").runs:
         groups.setdefault(run.labels["lifetimes"], []).append(run)
-    rows = [
-        [label, *(over_seeds(means(group, "digits", score)) for score in SCORES)] for label, group in groups.items()
-    ]
-    return markdown(["lifetimes of a meta-step", "all 300", "last 30"], rows)
+    rows = [[label, *(over_seeds(means(group, "digits", name)) for name in SCORES)] for label, group in groups.items()]
+    rivals = evaluation(run_in(runs / "classes"), "digits")["baselines"]
+    rows += [[f"*{name}*", *(score(rivals[key], each) for each in SCORES)] for key, name in CLASSIFIERS.items()]
+    return markdown(["lifetimes of a meta-step", "all 30 examples", "the last 3"], rows)
 
 
 def _written(group: Sequence[Run]) -> list[Written]:
