@@ -78,6 +78,23 @@ def test_the_list_and_the_card(store: Path, capfd: pytest.CaptureFixture[str]):
     assert call(capfd, "pretrained", "pretrained:tiny").out == shown.out
 
 
+def test_scores_of_another_kind_have_a_table_of_their_own(store: Path):
+    memory = replace(CARD, name="memory", headline="cumulative_recalled", results={"8_patterns": (0.75, 0.01)})
+    (store / "memory.npz").write_bytes((store / "tiny.npz").read_bytes())
+    (store / "memory.json").write_text(memory.to_json())
+    assert pretrained.card("memory") == memory
+    assert pretrained.overview().splitlines()[-5:] == [
+        "",
+        "Share of the hidden numbers of new snippets that is recalled:",
+        "          8",
+        "          patterns",
+        "  memory  .750",
+    ]
+    assert "  tiny  .500" in pretrained.overview().splitlines()
+    assert "Share of the hidden numbers" in memory.in_full()
+    assert "accuracy" not in memory.in_full()
+
+
 def test_the_card_says_what_its_scores_are():
     evaluators = configs.load("quickstart", ["evaluators/scoreboard.gin"]).build().evaluators
     lengths = {

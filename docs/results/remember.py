@@ -36,13 +36,19 @@ NAME = "random_snippets"
 CHANCE = 0.5
 LOADS = {"2 patterns": 2, "4 patterns": 4, "8 patterns": 8}
 DELAYS = {"4 patterns": 0, "4 patterns, then 4 others": 4, "4 patterns, then 16 others": 16}
-KNOBS = {"patterns": LOADS, "others shown in between": DELAYS}
+KNOBS = {"patterns": LOADS, "others seen since": DELAYS}
 SYNAPSES = {"learned": COLOURS[0], "frozen": COLOURS[1]}
 RIVALS = ("Hebb", "attention")
 """Lines in every panel."""
 STREAMS = 256
 """Lifetimes in which the rule is looked at."""
-RULES = ("Hebb", "Oja", "delta rule", "linear")
+RULES = {
+    "Hebb": "Hebb",
+    "Oja": "Oja",
+    "delta rule": "the delta rule",
+    "signs": "any function of the two numbers seen",
+    "linear": "that, what the target hears, and the synapse itself",
+}
 FURTHER = {
     "as_trained": "4 patterns of 16 numbers, as in meta-training",
     "8_patterns": "8 patterns",
@@ -391,6 +397,7 @@ def _features(found: Written) -> dict[str, list[np.ndarray]]:
         "Hebb": [hebb],
         "Oja": [hebb, *(found.target**2 * entry for entry in own)],
         "delta rule": [hebb, *heard],
+        "signs": [hebb, found.source, found.target],
         "linear": [hebb, *heard, *own, found.source, found.target],
     }
 
@@ -418,7 +425,10 @@ def _shares(runs: Path) -> str:
     """How much of the change of synapses known rules explain, and how it lies to the gradient of recall."""
     found = _written(_found(runs, network="visible"))
     measures: dict[str, Callable[[Written], float]] = {
-        **{f"explained by {rule}": lambda w, rule=rule: _share(w.change, _features(w)[rule]) for rule in RULES},
+        **{
+            f"explained by {label}": lambda w, rule=rule: _share(w.change, _features(w)[rule])
+            for rule, label in RULES.items()
+        },
         "correlation with descent on its recall": lambda w: _correlation(w.change, w.descent),
         "with descent on the recall of another pattern": lambda w: _correlation(w.change, w.other),
     }
@@ -439,13 +449,13 @@ def _rule(found: Sequence[Written]) -> str:
     for entry, axes in enumerate(panels):
         own, change = written.before[:, entry], written.change[:, entry]
         edges = np.unique(np.quantile(own, np.linspace(0, 1, 13)))
-        for colour, (label, (source, target)) in zip(COLOURS, pairs.items(), strict=False):
+        for width, colour, (label, (source, target)) in zip((4, 3, 2, 1), COLOURS, pairs.items(), strict=False):
             chosen = (written.source == source) & (written.target == target)
             inside = np.clip(np.digitize(own[chosen], edges) - 1, 0, len(edges) - 2)
             sizes = np.bincount(inside, minlength=len(edges) - 1)
             mean = np.bincount(inside, change[chosen], minlength=len(edges) - 1) / np.maximum(sizes, 1)
             centre = 0.5 * (edges[1:] + edges[:-1])
-            axes.plot(centre[sizes > 20], mean[sizes > 20], color=colour, label=label)
+            axes.plot(centre[sizes > 20], mean[sizes > 20], color=colour, linewidth=width, label=label)
         axes.axhline(0, color=GREY, linewidth=0.6)
         axes.set(title=f"entry {entry + 1}", xlabel="before")
         tidy(axes)

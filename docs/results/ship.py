@@ -2,8 +2,9 @@
 
     python docs/results/ship.py RUN_DIR SCORES NAME SUMMARY [OVERRIDE ...]
 
-SCORES is the directory of `vsml eval RUN_DIR evaluators/scoreboard.gin --out SCORES`, whole or in part. OVERRIDE is
-whatever the run was made with on top of its recipe, for the card.
+SCORES is the directory of `vsml eval RUN_DIR evaluators/scoreboard.gin --out SCORES`, whole or in part, or of other
+evaluators that have one score as their headline. OVERRIDE is whatever the run was made with on top of its recipe, for
+the card.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def ship(run: Path, scores: Path, name: str, summary: str, overrides: Sequence[s
     config = sources.config_of(run, exported)
     experiment = config.build()
     found = (read_results(scores).runs[0].summary or {})["evaluations"]
-    known = {key: value["cumulative_accuracy"] for key, value in found.items()}
+    (headline,) = {value["headline"] for value in found.values()}
+    known = {key: value[headline] for key, value in found.items()}
     card = Card(
         name=name,
         summary=summary,
@@ -41,6 +43,7 @@ def ship(run: Path, scores: Path, name: str, summary: str, overrides: Sequence[s
         results={key: (round(score["mean"], 6), round(score["interval95"], 6)) for key, score in known.items()},
         sha256=exported.sha256,
         licence=LICENCE,
+        headline=headline,
     )
     file.with_suffix(".json").write_text(card.to_json(), encoding="utf-8")
     return card

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,22 @@ from vsml.errors import UserError
 
 PREFIX = "pretrained:"
 _FOLDER = Path(__file__).parent
-_SCORES = (
-    "Cumulative accuracy on examples that meta-training has not seen, ± 95 % interval over lifetimes.",
-    "short: 500 examples, of digits 300; long: 2,000, of digits 500. The rivals: docs/results/headline.md",
-)
-"""What the scores of a card are: `evaluators/scoreboard.gin`."""
+_SCORES = {
+    "cumulative_accuracy": (
+        "Cumulative accuracy on examples that meta-training has not seen, ± 95 % interval over lifetimes.",
+        "short: 500 examples, of digits 300; long: 2,000, of digits 500. The rivals: docs/results/headline.md",
+    ),
+    "cumulative_recalled": (
+        "Share of the hidden numbers of new snippets that is recalled, ± 95 % interval over lifetimes.",
+        "What each is: evaluators/remember_further.gin. The rivals: docs/results/remember.md",
+    ),
+}
+"""What the scores of a card are, by their name: `evaluators/scoreboard.gin`, `evaluators/remember_further.gin`."""
+
+_TABLES = {
+    "cumulative_accuracy": "Cumulative accuracy over few and over many examples that meta-training has not seen:",
+    "cumulative_recalled": "Share of the hidden numbers of new snippets that is recalled:",
+}
 
 
 @dataclass(frozen=True)
@@ -37,10 +49,11 @@ class Card:
       meta_parameters: |V_M|.
       meta_steps: of meta-training.
       seconds: that it took on a CPU.
-      results: cumulative accuracy by data set and number of examples, on data that it has not seen: score and the half
-        width of its 95 % interval over lifetimes.
+      results: by data set and number of examples, on data that it has not seen: score and the half width of its 95 %
+        interval over lifetimes.
       sha256: of names, shapes and numbers of the meta-parameters.
       licence: of the file.
+      headline: the score that `results` are of.
     """
 
     name: str
@@ -54,6 +67,7 @@ class Card:
     results: dict[str, tuple[float, float]]
     sha256: str
     licence: str
+    headline: str = "cumulative_accuracy"
 
     @classmethod
     def from_json(cls, name: str, values: dict[str, Any]) -> Card:
@@ -75,7 +89,7 @@ class Card:
         lines |= {task: f"{_score(score)} ± {_score(half)}" for task, (score, half) in self.results.items()}
         width = max(map(len, lines))
         shown = [f"{PREFIX}{self.name}", *(f"  {key:<{width}}  {value}" for key, value in lines.items())]
-        return "\n".join([*shown, *(f"  {line}" for line in _SCORES if self.results)])
+        return "\n".join([*shown, *(f"  {line}" for line in _SCORES[self.headline] if self.results)])
 
     def to_json(self) -> str:
         """The content of the file."""
@@ -89,23 +103,29 @@ def names() -> list[str]:
 
 
 def overview() -> str:
-    """A list of all, a line for each, and a table of their scores, where there are any."""
+    """A list of all, a line for each, and a table of each kind of score, where there are any."""
     cards = [card(name) for name in names()]
     wide = max((len(one.name) for one in cards), default=0)
     lines = [f"{PREFIX}{one.name:<{wide}}  {one.meta_parameters:>6,} numbers  {one.summary}" for one in cards]
+    for headline, title in _TABLES.items():
+        scored = [one for one in cards if one.headline == headline and one.results]
+        lines += ["", title, *_table(scored)] if scored else []
+    return "\n".join(lines)
+
+
+def _table(cards: Sequence[Card]) -> list[str]:
     groups = list(dict.fromkeys(_group(task) for one in cards for task in one.results))
-    if not groups:
-        return "\n".join(lines)
     rows = [
         *zip(*(group.partition("_")[::2] for group in groups), strict=True),
         *([_scores(one, group) for group in groups] for one in cards),
     ]
     columns = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines += ["", "Cumulative accuracy over few and over many examples that meta-training has not seen:"]
+    wide = max(len(one.name) for one in cards)
+    lines = []
     for label, row in zip(["", "", *(one.name for one in cards)], rows, strict=True):
         cells = (f"{cell:<{width}}" for cell, width in zip(row, columns, strict=True))
         lines.append(f"  {label:<{wide}}  {'  '.join(cells)}".rstrip())
-    return "\n".join(lines)
+    return lines
 
 
 def _group(task: str) -> str:
