@@ -129,6 +129,23 @@ def test_what_is_written_has_a_slope_in_short_term_alone():
     assert slope(Remember("read_only")) == 0
 
 
+def planned(gradient, delay, segment=None):
+    """Bytes that XLA plans for temporaries of a meta-gradient, of streams with so long a delay."""
+    params, state, task = begun(Snippets(size=6, snippets=2, delay=delay))
+
+    def loss(p):
+        return Remember(gradient).evaluate(LEARNER, p, state, task, jax.random.key(3), segment)[0]
+
+    analysis = jax.jit(jax.grad(loss)).lower(params).compile().memory_analysis()
+    assert analysis is not None
+    return analysis.temp_size_in_bytes
+
+
+def test_memory_does_not_grow_with_the_delay_in_short_term_and_with_segments_by_states_alone():
+    assert planned("short_term", 100) < 1.3 * planned("short_term", 4)
+    assert planned("full", 100) > 5 * planned("full", 100, segment=10)
+
+
 def test_other_tasks_are_refused():
     tasks = GaussianMixtures(length=4, inputs=3, classes=3)
     learner = BodiesSynapses("layered", hidden=())
