@@ -86,6 +86,16 @@ def commands(seeds: Sequence[int]) -> tuple[str, ...]:
             f"vsml train recipes/remember/associative.gin {two_way} SEED={seed} --run_dir RUNS/two_way/{seed}"
             for seed in seeds
         ),
+        *(
+            f"vsml train recipes/remember/associative.gin tasks.Remember.correlation=0.3 SEED={seed} "
+            f"--run_dir RUNS/alike/{seed}"
+            for seed in seeds
+        ),
+        *(
+            f"vsml eval RUNS/alike/{seed} evaluators/remember_further.gin 'EVALUATORS=[@digits/evaluators.Recalled()]' "
+            f"--out RUNS/further_alike/{seed}"
+            for seed in seeds
+        ),
         "vsml eval RUNS/remember_beside_classes/lifetimes=4_of_digits,_2_of_patterns,seed=0 "
         "evaluators.OnlineAccuracy.baselines=@evaluators.Baselines --out RUNS/classes",
     )
@@ -215,13 +225,15 @@ def _further(runs: Path) -> str:
 
 def _digits(runs: Path) -> str:
     """Lower halves of digits, by rules that learned to remember random patterns, and by rules that did digits."""
-    random, digits = _in_folder(runs, "further"), _in_folder(runs, "digits")
-    rows = [
-        ["random patterns of 16 numbers", over_seeds(means(random, DIGITS, "cumulative_recalled"))],
-        ["halves of digits", over_seeds(means(digits, "digits", "cumulative_recalled"))],
-        ["*nothing: the mean image*", _mean_snippet(random, DIGITS)],
-    ]
-    return markdown(["meta-trained on", "recalled of unseen digits"], rows)
+    learned = {
+        "random patterns": (_in_folder(runs, "further"), DIGITS),
+        "random patterns that are alike": (_in_folder(runs, "further_alike"), DIGITS),
+        "digits": (_in_folder(runs, "digits"), "digits"),
+    }
+    scores = {label: means(group, name, "cumulative_recalled") for label, (group, name) in learned.items()}
+    rows = [[label, *map(short, values)] for label, values in scores.items()]
+    mean = [_mean_snippet([run], DIGITS) for run in learned["random patterns"][0]]
+    return markdown(["meta-trained on", *(f"seed {seed}" for seed in SEEDS)], [*rows, ["*the mean image*", *mean]])
 
 
 def _completed(runs: Path) -> str:
@@ -230,23 +242,19 @@ def _completed(runs: Path) -> str:
         run.curves(name)["picture_recalls"]
         for run, name in ((_in_folder(runs, "further")[0], DIGITS), (_in_folder(runs, "digits")[0], "digits"))
     )
-    rows = {
-        "seen": random[0],
-        "cue": random[1],
-        "recalled": random[2],
-        "seen ": digits[0],
-        "cue ": digits[1],
-        "recalled ": digits[2],
-    }
-    figure = Figure(figsize=(WIDTH, 0.75 * len(rows)), layout="constrained")
-    panels = figure.subplots(len(rows), random.shape[1], squeeze=False)
-    for row, (label, images) in zip(panels, rows.items(), strict=True):
-        for axes, image in zip(row, images, strict=True):
+    half = random.shape[1]
+    figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
+    panels = figure.subplots(3, 2 * half + 1, squeeze=False, width_ratios=[1] * half + [0.3] + [1] * half)
+    for row, label, left, right in zip(panels, ("seen", "cue", "recalled"), random, digits, strict=True):
+        row[half].set_axis_off()
+        for axes, image in zip([*row[:half], *row[half + 1 :]], [*left, *right], strict=True):
             axes.imshow(image, cmap="gray", vmin=-1, vmax=1)
             axes.set(xticks=[], yticks=[])
-        row[0].set_ylabel(label.strip(), rotation=0, ha="right", va="center")
-    panels[0][0].set_title("rule meta-trained on random patterns", loc="left", fontsize="medium")
-    panels[3][0].set_title("rule meta-trained on digits", loc="left", fontsize="medium")
+        row[0].set_ylabel(label, rotation=0, ha="right", va="center")
+    for first, title in ((0, "random patterns"), (half + 1, "digits")):
+        text = panels[0][first].set_title(f"meta-trained on {title}", loc="left", fontsize="medium")
+        text.set_in_layout(False)  # it is wider than the image below
+    figure.get_layout_engine().set(rect=(0, 0, 1, 0.92))  # pyright: ignore[reportOptionalMemberAccess, reportCallIssue]
     return as_svg(figure)
 
 
