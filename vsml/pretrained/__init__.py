@@ -77,11 +77,12 @@ class Card:
 
     def in_full(self) -> str:
         """All of it, a line for each, and what its scores are."""
-        minutes = f"{self.seconds / 60:.0f} minutes on a CPU"
+        minutes = max(1, round(self.seconds / 60))
+        took = f"{minutes} minute{'s' if minutes > 1 else ''} on a CPU"
         lines = {
             "": self.summary,
             "recipe": f"vsml train {shlex.join(self.recipe.split())}",
-            "meta-training": f"{self.meta_steps:,} meta-steps, {minutes}, seed {self.seed}",
+            "meta-training": f"{self.meta_steps:,} meta-steps, {took}, seed {self.seed}",
             "has seen": "; ".join(dict.fromkeys(self.data)),
             "|V_M|": f"{self.meta_parameters:,}, sha256 {self.sha256[:12]}",
             "licence": self.licence,
