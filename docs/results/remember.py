@@ -103,7 +103,7 @@ def commands(seeds: Sequence[int]) -> tuple[str, ...]:
 
 def figures(runs: Path) -> dict[str, str]:
     """Recall by network and difficulty, what a synapse does, and digits that are completed."""
-    rule = _rule(_written(_found(runs, network="visible")))
+    rule = _rule(_lived(vsml.load(_found(runs, network="visible")[0].path)))
     return {"remember.svg": _grid(runs), "remember_rule.svg": rule, "remember_digits.svg": _completed(runs)}
 
 
@@ -252,7 +252,8 @@ def _completed(runs: Path) -> str:
             axes.set(xticks=[], yticks=[])
         row[0].set_ylabel(label, rotation=0, ha="right", va="center")
     for first, title in ((0, "random patterns"), (half + 1, "digits")):
-        text = panels[0][first].set_title(f"meta-trained on {title}", loc="left", fontsize="medium")
+        axes = panels[0][first]
+        text = axes.text(0, 1.1, f"meta-trained on {title}", transform=axes.transAxes)
         text.set_in_layout(False)  # it is wider than the image below
     figure.get_layout_engine().set(rect=(0, 0, 1, 0.92))  # pyright: ignore[reportOptionalMemberAccess, reportCallIssue]
     return as_svg(figure)
@@ -447,9 +448,8 @@ def _shares(runs: Path) -> str:
     return markdown(["of the change of synapses when a pattern is shown", f"{len(found)} seeds"], rows)
 
 
-def _rule(found: Sequence[Written]) -> str:
+def _rule(written: Written) -> str:
     """The change of each entry of a synapse by its own value, for the four pairs of numbers that its neurons see."""
-    written = found[0]
     entries = written.change.shape[1]
     figure = Figure(figsize=(WIDTH, 2.4), layout="constrained")
     panels = figure.subplots(1, entries, squeeze=False)[0]
