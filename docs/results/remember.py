@@ -97,7 +97,7 @@ def commands(seeds: Sequence[int]) -> tuple[str, ...]:
             for seed in seeds
         ),
         "vsml eval RUNS/remember_beside_classes/lifetimes=4_of_digits,_2_of_patterns,seed=0 "
-        "evaluators.OnlineAccuracy.baselines=@evaluators.Baselines --out RUNS/classes",
+        "evaluators.OnlineAccuracy.baselines=@evaluators.Baselines tasks.Classification.batch=1 --out RUNS/classes",
     )
 
 
