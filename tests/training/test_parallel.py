@@ -30,6 +30,7 @@ from vsml.training.parallel import Parallel, choose_devices, device_index, mean_
 KINDS = ("pmap", "shard_map")
 STEPS, POPULATION = 20, 8
 RATES = {"bptt": 2.0, "es": 0.5}
+LEAST = {"bptt": 1e-3, "es": 1e-3, "remember": 1e-4}  # what every parameter moves; with larger steps memory is chaotic
 
 
 def _experiment(meta_optimizer: MetaOptimizer, rate: float) -> Experiment:
@@ -120,7 +121,7 @@ def test_the_steps_are_large_enough_to_see_a_wrong_mean(name):
     moved = jax.tree.map(lambda a, b: np.max(np.abs(a - b)), _trained(name, "pmap", 1)[0].params, _start(name).params)
     if name == "remember":
         assert moved["synapse"].pop("start") == 0  # what a stream begins with is not reached by short-term backprop
-    assert min(jax.tree.leaves(moved)) > 1e-4
+    assert min(jax.tree.leaves(moved)) > LEAST[name]
     losses = _trained(name, "pmap", 1)[1]
     assert np.std(losses) > 1e-3
 
