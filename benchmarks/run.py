@@ -182,6 +182,16 @@ def ceilings(runs: int) -> dict[str, float]:
     """
     if is_cpu() and ONE_CORE not in os.environ:
         return on_one_core("ceilings", runs)
+    programs = at_best()
+    times = seconds(runs, *(run for run, _ in programs.values()))
+    return {
+        name: count / statistics.median(own) / 1e9
+        for (name, (_, count)), own in zip(programs.items(), times, strict=True)
+    }
+
+
+def at_best() -> dict[str, tuple[Callable[[], Any], int]]:
+    """Programs that do one thing only, and how much of it."""
     units = 784
     weights, inputs = jnp.ones((18, 64)) * 0.01, jnp.ones((18, units)) * 0.01
     gates = jnp.ones((16, units)) * 0.01
@@ -199,16 +209,11 @@ def ceilings(runs: int) -> dict[str, float]:
 
     large = jnp.ones((1024, 1024)) * 1e-3
     many, few = 5000, 100
-    functions = {
+    return {
         "gate_product_gflops": (repeated(many, product, inputs), many * 2 * 64 * 18 * units),
         "large_product_gflops": (repeated(few, lambda z: z @ large, large), few * 2 * 1024**3),
         "tanh_per_second_g": (repeated(many, tanh, gates), many * gates.size),
         "copy_gb_per_second": (repeated(few, lambda z: z + 1.0, jnp.ones((1 << 22,))), few * 2 * 4 * (1 << 22)),
-    }
-    times = seconds(runs, *(function for function, _ in functions.values()))
-    return {
-        name: count / statistics.median(own) / 1e9
-        for (name, (_, count)), own in zip(functions.items(), times, strict=True)
     }
 
 
@@ -265,12 +270,13 @@ def meta_steps(runs: int, quick: bool, devices: int, ceiling: dict[str, float] |
 def bodies(runs: int) -> list[dict[str, Any]]:
     """Examples that fully connected bodies and synapses live through forward, on one core, beside their own bound.
 
-    The bound has what a synapse cannot do without, at the rates of `ceilings`: its two products, that of its rule and
-    that of its messages, and the tanh of its rule.
+    The bound has what a synapse cannot do without, its two products, that of its rule and that of its messages, and the
+    tanh of its rule, at the rates that are measured in turn with it: the share is the median of those of all turns.
     """
     if is_cpu() and ONE_CORE not in os.environ:
         return on_one_core("bodies", runs)
-    ceiling, rows = ceilings(runs), []
+    programs, rows = at_best(), []
+    (products, flop), (tanhs, evaluations) = (programs[name] for name in ("gate_product_gflops", "tanh_per_second_g"))
     for size, batch in ((16, 8), (64, 8), (256, 1), (256, 8)):
         overrides = [f"tasks.Remember.size={size}", f"tasks.Remember.batch={batch}"]
         real = config.load("recipes/remember/associative.gin", overrides).build()
@@ -285,18 +291,25 @@ def bodies(runs: int) -> list[dict[str, Any]]:
             return unroll(learner, params, state, task).outputs
 
         program = jax.jit(run).lower(params, state).compile(compiler_options=compiler_options(differentiates=False))
-        own = seconds(runs, lambda program=program, given=(params, state): jax.block_until_ready(program(*given)))[0]
+        live = functools.partial(lambda program, *given: jax.block_until_ready(program(*given)), program, params, state)
+        own, *best = seconds(runs, live, products, tanhs)
         entries, width = learner.synapse_size, learner.width
-        operations = 2 * (width * 3 * entries + learner.ticks * learner.message_size)
-        nanoseconds = operations / ceiling["gate_product_gflops"]
-        nanoseconds += (width + 2 * entries) / ceiling["tanh_per_second_g"]
-        rate = spec.length * batch * size**2 / statistics.median(own) / 1e6
+        updates = spec.length * batch * size**2
+        shares = [
+            updates
+            * (
+                2 * (width * 3 * entries + learner.ticks * learner.message_size) / flop * of_product
+                + (width + 2 * entries) / evaluations * of_tanh
+            )
+            / mine
+            for mine, of_product, of_tanh in zip(own, *best, strict=True)
+        ]
         rows.append(
             {
                 "case": f"{size} bodies, {size**2:,} synapses, {batch} stream{'s' if batch > 1 else ''}",
                 "seconds": own,
-                "msynapses_per_second": rate,
-                "of_bound": rate * nanoseconds / 1e3,
+                "msynapses_per_second": updates / statistics.median(own) / 1e6,
+                "of_bound": statistics.median(shares),
                 "planned_mib": planned_mib(program),
             }
         )

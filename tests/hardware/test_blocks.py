@@ -14,7 +14,7 @@ from rounding import assert_equal_up_to_order
 
 from vsml.cells import GRU, LSTM
 from vsml.cells.base import Cell
-from vsml.hardware import blocks, kind
+from vsml.hardware import Cut, blocks, kind
 from vsml.learners.visit import visit
 from vsml.sparsity import Dense
 
@@ -69,6 +69,28 @@ def test_equal_all_at_once_forward_and_backward(cell: Cell, lifetimes: int | Non
     trees, update = case(cell, lifetimes), partial(ticks, cell)
     found = value_and_slopes(partial(blocks.in_blocks, update), trees, lifetimes)
     assert_equal_up_to_order(found, value_and_slopes(update, trees, lifetimes), ROUNDINGS)
+
+
+def outer(params: Any, state: Any, incoming: Any) -> Any:
+    """What each unit of a grid [numbers, rows, columns] makes of its own numbers, its row's and its column's."""
+    row, column, everyone = incoming
+    return jnp.tanh(params * state + row * column + jnp.sin(everyone * state))
+
+
+@pytest.mark.parametrize("lifetimes", [None, 3])
+@pytest.mark.parametrize(
+    "cut",
+    [Cut((-1,), 2, 3), Cut((-2,), 1, 1), Cut((-1, -2), 2, 2), Cut((-2, -1), 4, 3), Cut((-2, -1), 9, 9)],
+    ids=str,
+)
+def test_what_units_of_a_grid_share_gets_all_their_slopes(cut: Cut, lifetimes: int | None):
+    lead = () if lifetimes is None else (lifetimes,)
+    shapes = [(2, 1, 1), (2, 3, 5), ((2, 3, 1), (2, 1, 5), (1, 1, 1))]
+    leaves, structure = jax.tree.flatten(shapes, is_leaf=lambda node: all(isinstance(size, int) for size in node))
+    keys = jax.random.split(jax.random.key(0), len(leaves))
+    trees = structure.unflatten([jax.random.normal(k, (*lead, *shape)) for k, shape in zip(keys, leaves, strict=True)])
+    found = value_and_slopes(partial(blocks.in_blocks, outer, cut=cut), trees, lifetimes)
+    assert_equal_up_to_order(found, value_and_slopes(outer, trees, lifetimes), ROUNDINGS)
 
 
 # ------------------------------------------------------------------------------------------- on other processors

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
 
 from vsml import config
 from vsml.errors import UserError
-from vsml.hardware.products import Precision, product, products_in
+from vsml.hardware.products import Precision, product, product_of_few, products_in
 from vsml.training import trainer
 from vsml.training.writers import read_metrics
 
@@ -37,17 +39,37 @@ def exact(x: Any) -> Any:
     return np.asarray(x, np.float64)
 
 
+@pytest.mark.parametrize("function", [product, product_of_few])
 @pytest.mark.parametrize(("precision", "operand"), [("float32", exact), ("bfloat16", rounded)])
-def test_operands_are_rounded_as_asked(precision: Precision, operand: Any):
+def test_operands_are_rounded_as_asked(precision: Precision, operand: Any, function: Any):
     columns, inputs = operands()
     with products_in(precision):
-        found = jax.jit(product)(columns, inputs)
+        found = jax.jit(function)(columns, inputs)
     np.testing.assert_allclose(found, operand(columns).T @ operand(inputs), rtol=1e-5, atol=1e-6)
 
 
 def test_rounding_shows():
     columns, inputs = operands()
     assert not np.allclose(rounded(columns).T @ rounded(inputs), exact(columns).T @ exact(inputs), rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 2, 3, 1)])
+def test_a_product_of_few_has_the_values_and_slopes_of_a_product(shape: tuple[int, ...]):
+    columns, inputs = operands()[0], jax.random.normal(jax.random.key(2), shape)
+
+    def weighted(function: Any, columns: Any, inputs: Any) -> Any:
+        found = function(columns, inputs)
+        return jnp.sum(jnp.sin(3 * found)), found
+
+    def plain(columns: Any, inputs: Any) -> Any:
+        return jnp.einsum("kn,k...->n...", columns, inputs)
+
+    np.testing.assert_allclose(product_of_few(columns, inputs), plain(columns, inputs), rtol=1e-5, atol=1e-6)
+    found, expected = (
+        jax.value_and_grad(partial(weighted, function), argnums=(0, 1), has_aux=True)(columns, inputs)
+        for function in (product_of_few, plain)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, expected)
 
 
 def trained(directory: Path, precision: str) -> tuple[float, float]:

@@ -100,10 +100,18 @@ class Twin:
             synapse[2] = s + gate * np.tanh(rule["change"].T @ hidden + rule["change_b"][:, 0])
 
 
-@pytest.mark.parametrize("at_once", [bodies_synapses.AT_ONCE, 0])
+@pytest.fixture(params=["all at once", "source by source", "example by example"])
+def order(request, monkeypatch):
+    """How synapses are updated: large networks are not needed to see all ways."""
+    if request.param != "all at once":
+        monkeypatch.setattr(bodies_synapses, "AT_ONCE", 0)
+    if request.param == "example by example":
+        monkeypatch.setattr(bodies_synapses, "EXAMPLES_AT_ONCE", 0)
+
+
+@pytest.mark.usefixtures("order")
 @pytest.mark.parametrize(("learner", "spec"), LEARNERS.values(), ids=LEARNERS)
-def test_equals_a_loop_over_bodies_and_synapses(learner, spec, at_once, monkeypatch):
-    monkeypatch.setattr(bodies_synapses, "AT_ONCE", at_once)
+def test_equals_a_loop_over_bodies_and_synapses(learner, spec):
     params = jax.tree.map(lambda leaf: leaf + 0.1, learner.init(jax.random.key(0), spec))  # no offset is 0
     state = learner.initial_state(params, jax.random.key(1), spec)
     twin = Twin(learner, params, state, spec)
@@ -122,7 +130,8 @@ def test_equals_a_loop_over_bodies_and_synapses(learner, spec, at_once, monkeypa
         np.testing.assert_allclose(own, np.array([s for _, _, s, _ in twin.synapses]), atol=1e-5)
 
 
-def test_source_by_source_has_the_same_meta_gradient(monkeypatch):
+@pytest.mark.parametrize("examples_at_once", [bodies_synapses.EXAMPLES_AT_ONCE, 0])
+def test_source_by_source_has_the_same_meta_gradient(examples_at_once, monkeypatch):
     learner, spec = LEARNERS["two ways"]
     params = learner.init(jax.random.key(0), spec)
     state = learner.initial_state(params, jax.random.key(1), spec)
@@ -135,6 +144,7 @@ def test_source_by_source_has_the_same_meta_gradient(monkeypatch):
 
     whole = jax.grad(loss, argnums=(0, 1))(params, state)
     monkeypatch.setattr(bodies_synapses, "AT_ONCE", 0)
+    monkeypatch.setattr(bodies_synapses, "EXAMPLES_AT_ONCE", examples_at_once)
     rows = jax.grad(loss, argnums=(0, 1))(params, state)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), rows, whole)
 

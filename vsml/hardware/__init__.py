@@ -11,7 +11,7 @@ may import it.
 from vsml.hardware.blocks import Cut, in_blocks
 from vsml.hardware.gates import opened, tanh, tanh_gates
 from vsml.hardware.kind import is_cpu
-from vsml.hardware.products import Precision, product, products_in, sums_as_product
+from vsml.hardware.products import Precision, product, product_of_few, products_in, sums_as_product
 from vsml.hardware.programs import (
     NETWORKS_AT_ONCE,
     compiler_options,
@@ -37,6 +37,7 @@ __all__ = [
     "one_device_per_core",
     "opened",
     "product",
+    "product_of_few",
     "products_in",
     "steps_wait",
     "sums_as_product",

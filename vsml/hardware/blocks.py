@@ -25,14 +25,20 @@ FORWARD, BACKWARD = 2048, 800
 """At most so many sub-RNNs in a block: the 64 gates of each, and backward their slopes, take 512 KiB. Half as many or
 twice as many cost less than a tenth of the speed."""
 
+_STARTS: Any = {"allow_negative_indices": False}
+"""Else an operation of its own would look at the sign of every start."""
+
 Update = Callable[[Params, State, Any], State]
 """(params, state, incoming) -> state; leaves of state and incoming have the sub-RNNs along one axis."""
 
 
 class Cut(NamedTuple):
-    """How units are cut into blocks."""
+    """How units are cut into blocks: along all axes but the last one by one, along the last several at once.
 
-    axis: int = -1  # of every leaf
+    What is incoming may have a single entry along an axis, which all units there share.
+    """
+
+    axes: tuple[int, ...] = (-1,)  # of every leaf, counted from its end
     forward: int | None = None  # most units of a block; None for `FORWARD`
     backward: int | None = None  # and for `BACKWARD`
 
@@ -47,8 +53,8 @@ def in_blocks(update: Update, params: Params, state: State, incoming: Any, cut: 
       update: computes every unit from its own state and messages alone, and closes over no traced values.
       params: what all units share.
       state: leaves [..., units] or as `cut` says, of floating point; the result has the same shapes.
-      incoming: leaves [..., units], of floating point.
-      cut: the axis of units and the size of blocks, those of sub-RNNs unless told otherwise.
+      incoming: leaves [..., units], of floating point; 1 instead of units where all share it.
+      cut: the axes of units and the size of blocks, those of sub-RNNs unless told otherwise.
     """
     return _in_blocks(update, cut, params, state, incoming) if kind.is_cpu() else update(params, state, incoming)
 
@@ -56,73 +62,113 @@ def in_blocks(update: Update, params: Params, state: State, incoming: Any, cut: 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _in_blocks(update: Update, cut: Cut, params: Params, state: State, incoming: Any) -> State:
     def run(params: Params, state: State, incoming: Any) -> State:
-        def put(done: State, start: Any, size: int) -> State:
+        def put(done: State, place: Place) -> State:
             # What is overwritten was read before, by this very block.
-            part = update(params, *(_part(tree, cut.axis, start, size) for tree in (done, incoming)))
-            return _written(done, part, cut.axis, start)
+            part = update(params, *(_part(tree, place) for tree in (done, incoming)))
+            return _written(done, part, place)
 
-        return _for_each_block(put, state, _units(state, cut.axis), cut.forward or FORWARD)
+        return _for_each_block(put, state, _units(state, cut), cut.forward or FORWARD)
 
     # What is vectorised over lifetimes goes one by one: a product of many small matrices is slow.
     return jax.custom_batching.sequential_vmap(run)(params, state, incoming)
 
 
 def _forward(update: Update, cut: Cut, params: Params, state: State, incoming: Any) -> tuple[State, Any]:
-    return _in_blocks(update, cut, params, state, incoming), (params, state, incoming)
+    def differentiated(params: Params, state: State, incoming: Any) -> State:
+        # What is computed in another way where it is differentiated, as `product_of_few` is, is so here as well.
+        return jax.vjp(update, params, state, incoming)[0]
+
+    return _in_blocks(differentiated, cut, params, state, incoming), (params, state, incoming)
 
 
 def _backward(update: Update, cut: Cut, kept: Any, slope: State) -> tuple[Params, State, Any]:
     def run(params: Params, state: State, incoming: Any, slope: State) -> tuple[Params, State, Any]:
-        def pull(done: Any, start: Any, size: int) -> Any:
+        def pull(done: Any, place: Place) -> Any:
             of_params, of_state, of_incoming = done
-            own = (_part(tree, cut.axis, start, size) for tree in (state, incoming))
-            more, own_state, own_incoming = jax.vjp(update, params, *own)[1](_part(slope, cut.axis, start, size))
+            own = (_part(tree, place) for tree in (state, incoming))
+            more, own_state, own_incoming = jax.vjp(update, params, *own)[1](_part(slope, place))
             return (
                 jax.tree.map(jnp.add, of_params, more),
-                _written(of_state, own_state, cut.axis, start),
-                _written(of_incoming, own_incoming, cut.axis, start),
+                _written(of_state, own_state, place),
+                _written(of_incoming, _with_others(of_incoming, own_incoming, place, units), place),
             )
 
+        units = _units(state, cut)
         empty = jax.tree.map(jnp.zeros_like, (params, state, incoming))
-        return _for_each_block(pull, empty, _units(state, cut.axis), cut.backward or BACKWARD)
+        return _for_each_block(pull, empty, units, cut.backward or BACKWARD)
 
     return jax.custom_batching.sequential_vmap(run)(*kept, slope)
 
 
 _in_blocks.defvjp(_forward, _backward)
 
+Place = dict[int, tuple[Any, int]]
+"""Of each axis, the first unit of a block and how many there are."""
 
-def _units(tree: Any, axis: int) -> int:
-    return jax.tree.leaves(tree)[0].shape[axis]
+
+def _units(state: State, cut: Cut) -> dict[int, int]:
+    """How many there are along each axis."""
+    shape = jax.tree.leaves(state)[0].shape
+    return {axis: shape[axis] for axis in cut.axes}
 
 
-def _for_each_block(step: Callable[[Any, Any, int], Any], carry: Any, units: int, block: int) -> Any:
-    """carry = step(carry, start, size) for blocks of one size and one of the rest."""
-    count = -(-units // block)
-    size = -(-units // count)
-    whole = units // size
+def _for_each_block(step: Callable[[Any, Place], Any], carry: Any, units: dict[int, int], block: int) -> Any:
+    """carry = step(carry, place) for blocks of one size and one of the rest."""
+    (axis, count), *inner = units.items()
+    if inner:
+
+        def along_inner(so_far: Any, outer: Place) -> Any:
+            return _for_each_block(lambda last, place: step(last, {**outer, **place}), so_far, dict(inner), block)
+
+        return _for_each_block(along_inner, carry, {axis: count}, 1)
+    blocks = -(-count // block)
+    size = -(-count // blocks)
+    whole = count // size
     if whole == 1:
-        carry = step(carry, 0, size)
+        carry = step(carry, {axis: (0, size)})
     else:
-        carry = jax.lax.fori_loop(0, whole, lambda index, so_far: step(so_far, index * size, size), carry)
-    return carry if whole * size == units else step(carry, whole * size, units - whole * size)
+        carry = jax.lax.fori_loop(0, whole, lambda index, so_far: step(so_far, {axis: (index * size, size)}), carry)
+    return carry if whole * size == count else step(carry, {axis: (whole * size, count - whole * size)})
 
 
-def _part(tree: Any, axis: int, start: Any, size: int) -> Any:
-    """The units start..start + size - 1."""
+def _part(tree: Any, place: Place) -> Any:
+    """The units of a block, and what they share."""
 
     def of(leaf: Array) -> Array:
-        whole = leaf.shape[axis] == size
-        return leaf if whole else jax.lax.dynamic_slice_in_dim(leaf, start, size, axis)
+        starts, shape = _corner(leaf, place)
+        return leaf if shape == leaf.shape else jax.lax.dynamic_slice(leaf, starts, shape, **_STARTS)
 
     return jax.tree.map(of, tree)
 
 
-def _written(tree: Any, part: Any, axis: int, start: Any) -> Any:
+def _written(tree: Any, part: Any, place: Place) -> Any:
     """A tree with these units replaced."""
 
     def onto(leaf: Array, own: Array) -> Array:
         whole = leaf.shape == own.shape
-        return own if whole else jax.lax.dynamic_update_slice_in_dim(leaf, own, start, axis)
+        return (
+            own
+            if whole
+            else jax.lax.dynamic_update_slice(leaf, own, _corner(leaf, place)[0], allow_negative_indices=False)
+        )
 
     return jax.tree.map(onto, tree, part)
+
+
+def _with_others(tree: Any, part: Any, place: Place, units: dict[int, int]) -> Any:
+    """The slopes of a block; where other units share what they belong to, added to those of the blocks before."""
+
+    def added(leaf: Array, own: Array) -> Array:
+        is_shared = any(leaf.shape[axis] < count for axis, count in units.items())
+        return own + _part(leaf, place) if is_shared else own
+
+    return jax.tree.map(added, tree, part)
+
+
+def _corner(leaf: Array, place: Place) -> tuple[list[Any], tuple[int, ...]]:
+    """Where the part of a leaf at a place begins, and its shape."""
+    starts, shape = [0] * leaf.ndim, list(leaf.shape)
+    for axis, (start, size) in place.items():
+        if leaf.shape[axis] > 1:
+            starts[axis], shape[axis] = start, size
+    return starts, tuple(shape)

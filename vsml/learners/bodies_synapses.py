@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vsml.errors import UserError
-from vsml.hardware import Cut, in_blocks, opened, product, tanh
+from vsml.hardware import Cut, in_blocks, opened, product, product_of_few, tanh
 from vsml.learners.base import Learner
 from vsml.learners.layers import bounded, check_bound
 from vsml.sparsity.base import Reduction, Sparsity, Wiring
@@ -49,7 +49,8 @@ _CHANNELS = 4
 AT_ONCE = 2048
 """Synapses up to which a projection is updated at once, those of all examples together; more go source by source."""
 
-_ROWS = Cut(axis=-2, forward=1, backward=1)
+EXAMPLES_AT_ONCE = 128
+"""Synapses of a source up to which those of all examples are updated at once; more go example by example, too."""
 
 
 class Living(NamedTuple):
@@ -315,8 +316,14 @@ def _moved(
     sent = _product(params["message"], typed)
     heard = jnp.zeros_like(sent)
     for (source, target, wiring), synapse in zip(projections, synapses, strict=True):
-        messages = synapse[: len(sent)] * _for_each_example(wiring.spread_forward, sent[..., source])
-        heard = heard.at[..., target].add(_for_each_example(wiring.reduce_forward, messages))
+        if _is_grid(wiring):
+            weights = synapse[: len(sent)].reshape(*sent.shape[:2], wiring.inputs, wiring.outputs)
+            scale = wiring.reduce_forward.total / wiring.inputs
+            own = scale * jnp.einsum("mbij,mbi->mbj", weights, sent[..., source])
+        else:
+            messages = synapse[: len(sent)] * _for_each_example(wiring.spread_forward, sent[..., source])
+            own = _for_each_example(wiring.reduce_forward, messages)
+        heard = heard.at[..., target].add(own)
     gate, change = _gated(params["body"], jnp.concatenate([heard, entering, typed]))
     return bodies + gate * (change - bodies)
 
@@ -335,21 +342,20 @@ def _changed(
         sent, heard = [each[..., source] for each in of_source], [each[..., target] for each in of_target]
         if _is_grid(wiring) and synapse[0].size > AT_ONCE:
             grid = synapse.reshape(*synapse.shape[:2], wiring.inputs, wiring.outputs)
-            of_all = own, tuple(each[:, :, None] for each in heard)
-            incoming = tuple(each[..., None] for each in sent)
-            changed.append(in_blocks(_rule, of_all, grid, incoming, _ROWS).reshape(synapse.shape))
+            incoming = tuple(each[..., None] for each in sent), tuple(each[:, :, None] for each in heard)
+            cut = Cut((-2,) if wiring.outputs <= EXAMPLES_AT_ONCE else (-3, -2), forward=1, backward=1)
+            changed.append(in_blocks(_rule, own, grid, incoming, cut).reshape(synapse.shape))
         else:
-            incoming = tuple(_for_each_example(wiring.spread_forward, each) for each in sent)
+            at_source = tuple(_for_each_example(wiring.spread_forward, each) for each in sent)
             at_target = tuple(_for_each_example(wiring.spread_backward, each) for each in heard)
-            changed.append(_rule((own, at_target), synapse, incoming))
+            changed.append(_rule(own, synapse, (at_source, at_target)))
     return tuple(changed)
 
 
-def _rule(of_all: tuple[Params, tuple[Array, ...]], synapse: Array, incoming: tuple[Array, ...]) -> Array:
+def _rule(rule: Params, synapse: Array, incoming: tuple[tuple[Array, ...], tuple[Array, ...]]) -> Array:
     """Synapses [n, B, ...] after an update: what their sources and their targets add, and the factors of a product."""
-    rule, (at_target, target_factor) = of_all
-    at_source, source_factor = incoming
-    known = _product(rule["own"], synapse) + at_source + at_target + source_factor * target_factor
+    (at_source, source_factor), (at_target, target_factor) = incoming
+    known = product_of_few(rule["own"], synapse) + at_source + at_target + source_factor * target_factor
     gate, change = _gated(rule, tanh(known))
     return synapse + gate * change
 
