@@ -123,6 +123,7 @@ def tables(runs: Path) -> dict[str, str]:
         "outputs": _alike(runs),
         "longer": _longer(runs),
         "gradients": _gradients(runs),
+        "writes": _writes(runs),
         "memory": _memory(),
         "rule": _shares(runs),
         "further": _further(runs),
@@ -182,6 +183,55 @@ def _gradients(runs: Path) -> str:
     }
     shares = [gains["short_term"][name] / gains["full"][name] for name in names]
     return markdown(["gradient", *names], [*rows, ["share of the gain", *map(short, shares)]])
+
+
+def _writes(runs: Path) -> str:
+    """How far synapses change by the first and by the last that is seen before recall, where that is longest."""
+    groups: dict[str, list[Run]] = {}
+    for run in read_results(runs / "remember_gradients").runs:
+        groups.setdefault(run.labels["gradient"], []).append(run)
+    groups["short_term"] = [run for run in _visible(runs) if run.labels["synapses"] == "learned"]
+    rows = []
+    for gradient in ("full", "short_term", "read_only"):
+        longest = groups[gradient][-1].labels["difficulty"]
+        group = [run for run in groups[gradient] if run.labels["difficulty"] == longest]
+        first, last = zip(*(_changes(vsml.load(run.path)) for run in group), strict=True)
+        recalled = means(group, NAME, "cumulative_recalled")
+        rows.append([gradient, *(", ".join(map(short, values)) for values in (first, last, recalled))])
+    return markdown(["gradient", "change by the first pattern", "by the last pattern before recall", "recalled"], rows)
+
+
+def _visible(runs: Path) -> list[Run]:
+    return [run for run in read_results(runs / "remember").runs if run.labels["network"] == "visible"]
+
+
+def _changes(algorithm: LearnedAlgorithm) -> tuple[float, float]:
+    """The deviation over streams of the change of a synapse by the first and by the last step before recall.
+
+    What changes alike in all streams, whatever was seen, is no memory and does not count.
+    """
+    learner, params, tasks = algorithm.learner, algorithm.params, algorithm.experiment.tasks
+    assert isinstance(tasks, Remember)
+    spec = tasks.spec
+
+    def stream(key: Any) -> Any:
+        task_key, state_key = jax.random.split(key)
+        task = tasks.sample((), task_key)
+
+        def live(state: Any, step: Any) -> tuple[Any, Any]:
+            rows = jax.tree.map(lambda leaf: leaf[None], step)
+            after = unroll(learner, params, state, task, steps=rows).state
+            return after, after.synapses[0] - state.synapses[0]
+
+        change = jax.lax.scan(live, learner.initial_state(params, state_key, spec), task.steps)[1]
+        return change[0], change[task.recalled.min() - 1]
+
+    count = max(1, STREAMS // spec.batch)
+    found = jax.jit(jax.vmap(stream))(
+        jax.random.split(jax.random.key(1), count)
+    )  # each [lifetimes, entries, B, synapses]
+    first, last = (float(np.sqrt(np.mean(np.var(each, axis=(0, 2))))) for each in found)
+    return first, last
 
 
 class Written(NamedTuple):
