@@ -11,17 +11,20 @@ import jax.numpy as jnp
 import numpy as np
 from drawing import WIDTH, as_list, evaluation, markdown, means, over_seeds, plus_minus, run_in, score, short
 from matplotlib.figure import Figure
+from sklearn.linear_model import Ridge
 
 import vsml
 from vsml import config
 from vsml.analysis.plots import COLOURS, GREY, STYLES, as_svg, tidy
 from vsml.analysis.statistics import estimate
+from vsml.evaluation import Recalled
 from vsml.hardware import compiler_options
 from vsml.learned import LearnedAlgorithm
 from vsml.learners.bodies_synapses import BodiesSynapses
 from vsml.learners.unroll import unroll
 from vsml.runs.results import Run, read_results
 from vsml.tasks.remember import Remember
+from vsml.tasks.sources import Digits
 
 SEEDS = (0, 1, 2)
 SMALLEST = {
@@ -38,8 +41,19 @@ LOADS = {"2 patterns": 2, "4 patterns": 4, "8 patterns": 8}
 DELAYS = {"4 patterns": 0, "4 patterns, then 4 others": 4, "4 patterns, then 16 others": 16}
 KNOBS = {"patterns": LOADS, "others seen since": DELAYS}
 SYNAPSES = {"learned": COLOURS[0], "frozen": COLOURS[1]}
-RIVALS = ("Hebb", "attention")
+RIVALS = ("Hebb", "attention", "mean of the stream")
 """Lines in every panel."""
+SAYERS = (
+    ("visible", "remember", {"network": "visible", "synapses": "learned"}),
+    ("visible, frozen", "remember", {"network": "visible", "synapses": "frozen"}),
+    ("visible, two ways", "remember", {"network": "visible, two ways", "synapses": "learned"}),
+    ("visible, full", "remember_gradients", {"gradient": "full"}),
+    ("visible, read_only", "remember_gradients", {"gradient": "read_only"}),
+    ("Hebb", "remember_rivals", {"learner": "Hebb"}),
+    ("attention", "remember_rivals", {"learner": "attention"}),
+)
+SHOWN = ("4 patterns", "4 patterns, then 16 others")
+"""Whose answers are compared with majorities: label, sweep, labels there; and the difficulties."""
 STREAMS = 256
 """Lifetimes in which the rule is looked at."""
 RULES = {
@@ -57,6 +71,7 @@ FURTHER = {
     "after_64_steps_of_nothing": "64 steps of nothing in between",
     "size_32": "32 neurons, patterns of 32",
     "size_64": "64 neurons, patterns of 64",
+    "size_64_alike": "the same, with a correlation of .5 between patterns",
     "a_tenth_flipped": "a tenth of what is seen is flipped",
 }
 """Evaluations of `evaluators/remember_further.gin` on random patterns, and what they are called here."""
@@ -81,6 +96,11 @@ def commands(seeds: Sequence[int]) -> tuple[str, ...]:
             for name in ("remember", "remember_rivals", "remember_gradients", "remember_beside_classes")
         ),
         *(f"vsml eval {_VISIBLE}{seed} evaluators/remember_further.gin --out RUNS/further/{seed}" for seed in seeds),
+        *(
+            f"vsml eval RUNS/remember_rivals/learner=Hebb,difficulty=4_patterns,seed={seed} "
+            f"evaluators/remember_further.gin --out RUNS/further_hebb/{seed}"
+            for seed in seeds
+        ),
         *(f"vsml train recipes/remember/digits.gin SEED={seed} --run_dir RUNS/digits/{seed}" for seed in seeds),
         *(
             f"vsml train recipes/remember/associative.gin {two_way} SEED={seed} --run_dir RUNS/two_way/{seed}"
@@ -109,17 +129,18 @@ def figures(runs: Path) -> dict[str, str]:
 
 def tables(runs: Path) -> dict[str, str]:
     """All of the grid with its rivals, which networks fail, the gradients, the rule, and where else it remembers."""
-    grid, rivals = _recalled(runs, "remember", "network", "synapses"), _recalled(runs, "remember_rivals", "learner")
+    grid, rivals = _recalled(runs, "remember", "network", "synapses"), _rivals(runs)
     names = list(next(iter(grid.values())))
     rows = [
         *(
             [network, synapses, *(over_seeds(cells[name]) for name in names)]
             for (network, synapses), cells in grid.items()
         ),
-        *([f"*{rival}*", "", *(over_seeds(cells[name]) for name in names)] for (rival,), cells in rivals.items()),
+        *([f"*{rival}*", "", *(over_seeds(cells[name]) for name in names)] for rival, cells in rivals.items()),
     ]
     return {
         "grid": markdown(["network", "synapses", *names], rows),
+        "means": _means(runs),
         "outputs": _alike(runs),
         "longer": _longer(runs),
         "gradients": _gradients(runs),
@@ -141,9 +162,24 @@ def _recalled(runs: Path, sweep: str, *axes: str) -> dict[tuple[str, ...], dict[
     return found
 
 
+def _rivals(runs: Path) -> dict[str, dict[str, list[float]]]:
+    """Learners with other memories, and the mean of the stream, which knows all patterns but no cue."""
+    found = {rival: cells for (rival,), cells in _recalled(runs, "remember_rivals", "learner").items()}
+    streams: dict[str, list[float]] = {}
+    for run in read_results(runs / "remember_rivals").runs:
+        if run.labels["learner"] == "attention" and run.labels["difficulty"] not in streams:
+            algorithm = vsml.load(run.path)
+            tasks = algorithm.experiment.tasks
+            assert isinstance(tasks, Remember)
+            rival = Recalled(NAME, tasks).run(algorithm.learner, algorithm.params)
+            scores = rival.rivals["mean_of_the_stream"].scores["cumulative_recalled"]
+            streams[run.labels["difficulty"]] = [float(np.mean(scores))]
+    return {**found, "mean of the stream": streams}
+
+
 def _grid(runs: Path) -> str:
     """A column for each network, a row for each knob."""
-    grid, rivals = _recalled(runs, "remember", "network", "synapses"), _recalled(runs, "remember_rivals", "learner")
+    grid, rivals = _recalled(runs, "remember", "network", "synapses"), _rivals(runs)
     networks = list(dict.fromkeys(network for network, _ in grid))
     figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
     panels = figure.subplots(len(KNOBS), len(networks), sharey=True, sharex="row", squeeze=False)
@@ -157,7 +193,7 @@ def _grid(runs: Path) -> str:
                 for seed in curves.T:
                     axes.plot(x, seed, color=colour, linewidth=0.5)
             for style, rival in zip(STYLES[1:], RIVALS, strict=False):
-                cells = rivals[rival,]
+                cells = rivals[rival]
                 curve = {places[name]: np.mean(values) for name, values in cells.items() if name in places}
                 axes.plot(*zip(*curve.items(), strict=True), color=GREY, linestyle=style, linewidth=1.2, label=rival)
             axes.axhline(CHANCE, color=GREY, linewidth=0.6)
@@ -172,17 +208,21 @@ def _grid(runs: Path) -> str:
 
 
 def _gradients(runs: Path) -> str:
-    """Recall by what the gradient goes through, and the share of the gain of the whole stream."""
-    others = {gradient: cells for (gradient,), cells in _recalled(runs, "remember_gradients", "gradient").items()}
-    short_term = _recalled(runs, "remember", "network", "synapses")["visible", "learned"]
-    found = {"full": others["full"], "short_term": short_term, "read_only": others["read_only"]}
-    names = list(short_term)
-    rows = [[gradient, *(over_seeds(cells[name]) for name in names)] for gradient, cells in found.items()]
-    gains = {
-        gradient: {name: float(np.mean(cells[name])) - CHANCE for name in names} for gradient, cells in found.items()
+    """Recall of each seed by what the gradient goes through, and the share of the gain of the whole stream."""
+    found = {gradient: cells for (gradient,), cells in _recalled(runs, "remember_gradients", "gradient").items()}
+    grid = _recalled(runs, "remember", "network", "synapses")
+    found = {
+        "full": found["full"],
+        "short_term": grid["visible", "learned"],
+        "read_only": found["read_only"],
+        "full, frozen synapses": found["full, frozen synapses"],
+        "short_term, frozen synapses": grid["visible", "frozen"],
     }
+    names = list(found["short_term"])
+    rows = [[gradient, *(", ".join(map(short, cells[name])) for name in names)] for gradient, cells in found.items()]
+    gains = {gradient: {name: float(np.median(found[gradient][name])) - CHANCE for name in names} for gradient in found}
     shares = [gains["short_term"][name] / gains["full"][name] for name in names]
-    return markdown(["gradient", *names], [*rows, ["share of the gain", *map(short, shares)]])
+    return markdown(["gradient", *names], [*rows, ["share of the gain of full", *map(short, shares)]])
 
 
 def _writes(runs: Path) -> str:
@@ -242,8 +282,8 @@ class Written(NamedTuple):
     before: np.ndarray  # [n, entries, synapses]
     change: np.ndarray  # [n, entries, synapses]
     heard: np.ndarray  # [n, entries, synapses], what the target hears of the pattern through its synapses
-    descent: np.ndarray  # [n, entries, synapses], minus the gradient of the loss of its recall
-    other: np.ndarray  # the same for another pattern of the stream
+    descent: np.ndarray  # [n, entries, synapses], minus the gradient of the loss of its recall, where it begins
+    other: np.ndarray  # the same for the pattern before
 
 
 def _found(runs: Path, **labels: str) -> list[Run]:
@@ -257,20 +297,24 @@ def _in_folder(runs: Path, name: str) -> list[Run]:
     return [run_in(runs / name / str(seed)) for seed in SEEDS]
 
 
-def _mean_snippet(group: Sequence[Run], name: str) -> str:
-    return over_seeds(
-        [evaluation(run, name)["baselines"]["mean_snippet"]["cumulative_recalled"]["mean"] for run in group]
-    )
+def _rival(group: Sequence[Run], name: str, rival: str) -> str:
+    values = [evaluation(run, name)["baselines"][rival]["cumulative_recalled"]["mean"] for run in group]
+    return short(float(np.mean(values)))
 
 
 def _further(runs: Path) -> str:
     """What a rule recalls that it was not meta-trained for."""
-    group = _in_folder(runs, "further")
+    group, hebb = _in_folder(runs, "further"), _in_folder(runs, "further_hebb")
     rows = [
-        [label, over_seeds(means(group, name, "cumulative_recalled")), _mean_snippet(group, name)]
+        [
+            label,
+            over_seeds(means(group, name, "cumulative_recalled")),
+            over_seeds(means(hebb, name, "cumulative_recalled")),
+            _rival(group, name, "mean_of_the_stream"),
+        ]
         for name, label in FURTHER.items()
     ]
-    return markdown(["", "recalled", "mean snippet"], rows)
+    return markdown(["", "recalled", "Hebb", "mean of the stream"], rows)
 
 
 def _digits(runs: Path) -> str:
@@ -282,8 +326,25 @@ def _digits(runs: Path) -> str:
     }
     scores = {label: means(group, name, "cumulative_recalled") for label, (group, name) in learned.items()}
     rows = [[label, *map(short, values)] for label, values in scores.items()]
-    mean = [_mean_snippet([run], DIGITS) for run in learned["random patterns"][0]]
-    return markdown(["meta-trained on", *(f"seed {seed}" for seed in SEEDS)], [*rows, ["*the mean image*", *mean]])
+    group = learned["random patterns"][0]
+    rivals = {
+        "*the mean image*": _rival(group, DIGITS, "mean_snippet"),
+        "*the mean of the four images*": _rival(group, DIGITS, "mean_of_the_stream"),
+        "*least squares from the upper half, without memory*": short(_completed_without_memory()),
+    }
+    seeds = [f"seed {seed}" for seed in SEEDS[: len(group)]]
+    below = [[label, *[value] * len(seeds)] for label, value in rivals.items()]
+    return markdown(["meta-trained on", *seeds], [*rows, *below])
+
+
+def _completed_without_memory() -> float:
+    """Share of lower halves that a linear map from upper ones says, fitted on the images of meta-training."""
+    images = [Digits(split=split).load() for split in ("train", "test")]
+    signs = [np.where(data.x.reshape(len(data.x), -1) > data.mean, 1.0, -1.0) for data in images]
+    half = signs[0].shape[1] // 2
+    (upper, lower), (cues, wanted) = ((each[:, :half], each[:, half:]) for each in signs)
+    fitted = Ridge().fit(upper, lower)
+    return float(np.mean(np.sign(fitted.predict(cues)) == wanted))
 
 
 def _completed(runs: Path) -> str:
@@ -309,42 +370,81 @@ def _completed(runs: Path) -> str:
     return as_svg(figure)
 
 
-def _alike(runs: Path) -> str:
-    """Whether the outputs of a network tell numbers apart, and what is recalled where they do not."""
-    rows = []
-    for network in ("visible", "outputs of their own", "layered"):
-        found = np.asarray([_outputs(vsml.load(run.path)) for run in _found(runs, network=network)])
-        rows.append([network, *(over_seeds(values) for values in found.T)])
-    header = [
-        "network",
-        "recalled",
-        "outputs that say what most outputs of that recall say",
-        "that sign, of all numbers",
-    ]
-    return markdown(header, rows)
+class Answers(NamedTuple):
+    """The numbers that are not shown in all recalls of many streams, each [numbers]: -1, 1, or 0 for ties."""
+
+    said: np.ndarray
+    wanted: np.ndarray
+    most: np.ndarray  # what most outputs of that recall say
+    whole: np.ndarray  # the majority of the pattern that is asked for, hidden or not
+    held: np.ndarray  # the majority of the patterns that the stream asks for
+    seen: np.ndarray  # the majority of these and of the others in between
 
 
-def _outputs(algorithm: LearnedAlgorithm) -> tuple[float, float, float]:
-    """Recalled; agreement of outputs with their majority; what the majority sign of the pattern itself would recall."""
-    learner, params = algorithm.learner, algorithm.params
-    tasks = algorithm.experiment.tasks
+def _answers(algorithm: LearnedAlgorithm) -> Answers:
+    learner, params, tasks = algorithm.learner, algorithm.params, algorithm.experiment.tasks
     assert isinstance(tasks, Remember)
+    spec = tasks.spec
 
     def stream(key: Any) -> Any:
         task_key, state_key = jax.random.split(key)
         task = tasks.sample((), task_key)
-        outputs = unroll(learner, params, learner.initial_state(params, state_key, tasks.spec), task).outputs
-        return outputs, task.frames.y, task.frames.hidden
+        frames, before = task.frames, jnp.arange(spec.length)[:, None, None] < task.recalled.min()
+        outputs = unroll(learner, params, learner.initial_state(params, state_key, spec), task).outputs
+        sums = frames.y, frames.y.sum(0), (frames.x * before).sum(0)
+        most, whole = (jnp.where(values.sum(-1, keepdims=True) >= 0, 1, -1) for values in (jnp.sign(outputs), frames.y))
+        said = outputs, *sums, most, whole
+        return [jnp.broadcast_to(jnp.sign(values), outputs.shape) for values in said], frames.hidden
 
-    count = max(1, STREAMS // tasks.spec.batch)
-    found = jax.jit(jax.vmap(stream))(jax.random.split(jax.random.key(1), count))
-    outputs, y, hidden = (np.asarray(leaf).reshape(-1, leaf.shape[-1]) for leaf in found)
-    asked = hidden.sum(-1) > 0
-    said, y, hidden = np.sign(outputs[asked]), y[asked], hidden[asked] > 0
-    most = np.where(said.sum(-1, keepdims=True) >= 0, 1, -1)
-    whole = np.where(y.sum(-1, keepdims=True) >= 0, 1, -1)
-    right, alike, possible = (float(np.mean((a == b)[hidden])) for a, b in ((said, y), (said, most), (whole, y)))
-    return right, alike, possible
+    count = max(1, STREAMS // spec.batch)
+    found, hidden = jax.jit(jax.vmap(stream))(jax.random.split(jax.random.key(1), count))
+    said, wanted, held, seen, most, whole = (np.asarray(values)[np.asarray(hidden) > 0] for values in found)
+    return Answers(said, wanted, most, whole, held, seen)
+
+
+def _agreement(said: np.ndarray, mean: np.ndarray) -> float:
+    """The share of the numbers without a tie on which both are the same."""
+    return float(np.mean((said == mean)[mean != 0]))
+
+
+def _means(runs: Path) -> str:
+    """Who tells patterns apart, and who says the majority of all."""
+    rows = []
+    for label, sweep, wanted in SAYERS:
+        for difficulty, group in _by_difficulty(runs / sweep, wanted).items():
+            found = [_answers(vsml.load(run.path)) for run in group]
+            columns = (
+                [_agreement(each.said, each.wanted) for each in found],
+                [_agreement(each.said, each.held) for each in found],
+                [_agreement(each.said, each.seen) for each in found],
+            )
+            rows.append([label, difficulty, *(", ".join(map(short, values)) for values in columns)])
+    header = ["", "seen", "recalled", "says the majority of the patterns to hold", "says that of all seen"]
+    return markdown(header, rows)
+
+
+def _by_difficulty(sweep: Path, wanted: Mapping[str, str]) -> dict[str, list[Run]]:
+    """The runs with these labels, at the difficulties that `_means` shows."""
+    found: dict[str, list[Run]] = {}
+    for run in read_results(sweep).runs:
+        if wanted.items() <= run.labels.items() and run.labels["difficulty"] in SHOWN:
+            found.setdefault(run.labels["difficulty"], []).append(run)
+    return found
+
+
+def _alike(runs: Path) -> str:
+    """Whether the outputs of a network tell numbers apart, and what is recalled where they do not."""
+    rows = []
+    for network in ("visible", "outputs of their own", "layered"):
+        found = [_answers(vsml.load(run.path)) for run in _found(runs, network=network)]
+        columns = (
+            [_agreement(each.said, each.wanted) for each in found],
+            [_agreement(each.said, each.most) for each in found],
+            [_agreement(each.whole, each.wanted) for each in found],
+        )
+        rows.append([network, *map(over_seeds, columns)])
+    header = ["network", "recalled", "outputs that say what most of them say", "majority of the pattern"]
+    return markdown(header, rows)
 
 
 def _longer(runs: Path) -> str:
@@ -424,16 +524,16 @@ def _lived(algorithm: LearnedAlgorithm) -> Written:
 
             def loss(synapses: Any, asked: Any) -> Any:
                 recall = jax.tree.map(lambda leaf: leaf[task.recalled[asked]], task.steps)
-                lived = unroll(learner, params, after._replace(synapses=synapses), task, steps=recall)
+                lived = unroll(learner, params, state._replace(synapses=synapses), task, steps=recall)
                 return task.score(recall, lived.outputs, lived.outcomes).loss.sum()
 
-            another = (index + 1) % len(task.written)
-            slopes = [jax.grad(loss)(state.synapses, asked)[0] for asked in (index, another)]
+            slopes = [jax.grad(loss)(state.synapses, asked)[0] for asked in (index, index - 1)]
             before, change = state.synapses[0], after.synapses[0] - state.synapses[0]
             found = (jnp.swapaxes(leaf, 0, 1) for leaf in (before, change, *(-slope for slope in slopes)))
             return after, (rows.x[0].reshape(spec.batch, n), *found)
 
-        return jax.lax.scan(write, state, jnp.arange(len(task.written)))[1]
+        written = jax.lax.scan(write, state, jnp.arange(len(task.written)))[1]
+        return jax.tree.map(lambda leaf: leaf[1:], written)  # there is none before the first
 
     count = max(1, STREAMS // spec.batch)
     found = jax.jit(jax.vmap(stream))(jax.random.split(jax.random.key(1), count))
@@ -489,7 +589,7 @@ def _shares(runs: Path) -> str:
             for rule, label in RULES.items()
         },
         "correlation with descent on its recall": lambda w: _correlation(w.change, w.descent),
-        "with descent on the recall of another pattern": lambda w: _correlation(w.change, w.other),
+        "with descent on the recall of the pattern before": lambda w: _correlation(w.change, w.other),
     }
     rows = []
     for name, measure in measures.items():

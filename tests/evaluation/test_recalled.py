@@ -53,6 +53,23 @@ def test_the_mean_snippet(values):
     assert rival.label == "mean snippet"
 
 
+def test_the_mean_of_a_stream_does_not_know_the_cue():
+    """4 patterns: who says the sign of their sum, ties to one of them, is right with 11 of 16 numbers."""
+    tasks = Remember(size=16, snippets=4, batch=8)
+    found = Recalled("a", tasks, lifetimes=32).run(LEARNER, LEARNER.init(jax.random.key(0), tasks.spec))
+    sampled = tasks_of(tasks, 32)
+    frames = sampled.frames
+    mean = np.sum(frames.y, 1) / 4 + 1e-6 * frames.y[:, 4]  # the first recall
+    counted = np.asarray(frames.hidden)
+    right = (mean[:, None] * frames.y > 0) * counted
+    rival = found.rivals["mean_of_the_stream"]
+    assert rival.label == "mean of the stream"
+    np.testing.assert_allclose(
+        rival.scores["cumulative_recalled"], right.sum((1, 2, 3)) / counted.sum((1, 2, 3)), atol=1e-6
+    )
+    assert np.mean(rival.scores["cumulative_recalled"]) == pytest.approx(11 / 16, abs=0.02)
+
+
 def test_pictures_show_what_was_written_its_cue_and_what_is_recalled():
     found = Recalled("a", TASKS, lifetimes=2, pictured=2).run(LEARNER, PARAMS).pictures["recalls"]
     assert found.rows == ("written", "cue", "recalled")

@@ -149,6 +149,30 @@ def test_source_by_source_has_the_same_meta_gradient(examples_at_once, monkeypat
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), rows, whole)
 
 
+def test_without_a_choice_neurons_that_see_answer_where_tasks_have_as_many_outputs():
+    for spec in (SPEC, SQUARE):
+        chosen, told = (BodiesSynapses(visible=visible) for visible in (None, spec is SQUARE))
+        assert chosen.groups(spec) == told.groups(spec)
+        params = chosen.init(jax.random.key(0), spec)
+        assert params["types"].shape[1] == 3  # one set of parameters for both
+        state = chosen.initial_state(params, jax.random.key(1), spec)
+        _, outputs = chosen.predict(params, state, jnp.ones((2, *spec.input_shape)))
+        assert outputs.shape == (2, spec.num_outputs)
+
+
+@pytest.mark.parametrize(
+    ("network", "hidden", "lack"),
+    [
+        ("layered", (3,), "leads nowhere back"),
+        ("layered", (), "no hidden neurons"),
+        ("two_way", (), "no hidden neurons"),
+    ],
+)
+def test_visible_neurons_that_would_hear_nothing_are_refused(network, hidden, lack):
+    with pytest.raises(UserError, match=rf"{lack}.*set network to 'recurrent', or to 'two_way' with hidden layers"):
+        BodiesSynapses(network, hidden=hidden, visible=True).groups(SQUARE)
+
+
 def test_frozen_synapses_stay_and_bodies_move():
     learner = BodiesSynapses(visible=True, plastic=False)
     params = learner.init(jax.random.key(0), SQUARE)

@@ -18,6 +18,7 @@ from vsml.cells import LSTM, Bilinear
 from vsml.errors import UserError
 from vsml.learners import (
     VSML,
+    BodiesSynapses,
     DeltaRule,
     FastWeightMemory,
     GradientDescent,
@@ -46,6 +47,7 @@ LEARNERS: dict[str, Learner] = {
     "oja, second pass": HebbianFastWeights("oja", feedback="second_pass"),
     "delta rule": DeltaRule(key_size=4),
     "delta rule, second pass": DeltaRule(key_size=4, feedback="second_pass"),
+    "bodies and synapses": BodiesSynapses(hidden=(3,)),
     "memory": FastWeightMemory(hidden_size=4, memory_size=3),
     "gradient descent": GradientDescent(optax.adam(0.1), hidden=(3,)),
     "nearest class mean": NearestClassMean(),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from noise_tasks import NoiseTasks
 
 from vsml.errors import UserError
 from vsml.learners import BodiesSynapses
@@ -127,6 +130,34 @@ def test_what_is_written_has_a_slope_in_short_term_alone():
 
     assert slope(Remember("short_term")) > 1e-6
     assert slope(Remember("read_only")) == 0
+
+
+def test_of_frozen_synapses_short_term_is_read_only():
+    params, state, task = begun(STREAMS["one frame"])
+    frozen = replace(LEARNER, plastic=False)
+
+    def slope(kind):
+        return jax.grad(lambda p: Remember(kind).evaluate(frozen, p, state, task, jax.random.key(3))[0])(params)
+
+    jax.tree.map(np.testing.assert_array_equal, slope("short_term"), slope("read_only"))
+    assert np.abs(slope("full")["body"]["change"] - slope("read_only")["body"]["change"]).max() > 1e-6
+
+
+def test_other_tasks_have_the_objective_of_elsewhere():
+    tasks = NoiseTasks(length=4)
+    learner, spec = replace(LEARNER, visible=None), tasks.spec
+    params = learner.init(jax.random.key(0), spec)
+    given = (
+        learner,
+        params,
+        learner.initial_state(params, jax.random.key(1), spec),
+        tasks.sample((), jax.random.key(2)),
+    )
+    loss, metrics = Remember(elsewhere=OnlineMean()).evaluate(*given, jax.random.key(3))
+    expected, own = OnlineMean().evaluate(*given, jax.random.key(3))
+    assert (loss, metrics.keys()) == (expected, own.keys())
+    with pytest.raises(UserError, match=r"or set objectives\.Remember\.elsewhere"):
+        Remember().evaluate(*given, jax.random.key(3))
 
 
 def planned(gradient, delay, segment=None):

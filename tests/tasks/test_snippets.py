@@ -128,6 +128,19 @@ def test_fields_out_of_range_are_refused(fields, message):
         Remember(**fields)
 
 
+def test_a_cue_that_shows_nothing_tells_no_snippet_from_another():
+    with pytest.raises(
+        UserError, match=r"none of 16 numbers is shown and nothing tells which of 4 snippets .* raise it"
+    ):
+        _ = Remember(cue=0.0).spec
+    assert Remember(cue=0.0, snippets=1).spec.length == 2
+
+
+def test_more_examples_than_a_source_has_are_refused():
+    with pytest.raises(UserError, match=r"shows 1200 examples in a lifetime, none twice, but digits has only \d+ here"):
+        _ = Remember(snippets=300, batch=4, source=Digits(split="train")).spec
+
+
 def test_a_cue_that_shows_all_leaves_nothing_to_recall():
     with pytest.raises(UserError, match="all 16 numbers of a snippet are shown and none is left to recall"):
         _ = Remember(cue=1.0).spec

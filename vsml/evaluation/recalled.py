@@ -1,8 +1,11 @@
-"""What is recalled of snippets, beside the best answer that needs no memory, and pictures of some recalls.
+"""What is recalled of snippets, beside answers that ignore the cue, and pictures of some recalls.
 
-    mean snippet    y^ = mean over all recalls of all lifetimes of y, number by number; binary: its sign and log-odds
+    mean snippet          y^ = mean over all recalls of all lifetimes of y, number by number
+    mean of the stream    y^ = mean over all recalls of the stream itself; ties go to the first that is asked for
 
-It is chosen in hindsight, on the very lifetimes: who is above it has remembered something of a lifetime.
+Where snippets are binary, y^ is the log-odds of that mean. Both are chosen in hindsight, on the very lifetimes. Who is
+above the mean snippet has kept something of a stream; only who is above the mean of the stream can tell its snippets
+apart.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ from vsml.types import Array, Key, Params
 CERTAIN = 0.01
 """A mean snippet says nothing with a probability nearer to 0 or 1 than this."""
 
+_TIE = 1e-6
+
 
 class Recalls(NamedTuple):
     """The first recalls of the first stream of a lifetime, and what is asked for in all of them."""
@@ -49,25 +54,28 @@ class Recalling:
         assert isinstance(task, RememberTask)
         lived = unroll(self.learner, shared, self.learner.initial_state(shared, key, spec), task)
         asked = jnp.sort(task.recalled.ravel())[: self.pictured]
-        frames, weight = task.frames, task.weight[..., None]
+        frames = task.frames
         x = frames.x.reshape(frames.y.shape)
-        mean = (frames.y * weight).sum((0, 1)) / jnp.maximum(weight.sum(), 1)
-        recalls = Recalls(x[asked, 0], frames.y[asked, 0], lived.outputs[asked, 0], mean)
+        recalls = Recalls(x[asked, 0], frames.y[asked, 0], lived.outputs[asked, 0], _mean_of_streams(task).mean(0))
         return outcomes_of(task, lived.outputs, lived.outcomes), recalls
 
 
 @dataclass(frozen=True)
 class Answering:
-    """A lifetime in which every output is the same: what all lifetimes share."""
+    """A lifetime in which every output is the same mean: what all lifetimes share, or that of the stream itself."""
+
+    of_stream: bool = False
 
     def __call__(self, spec: TaskSpec, shared: Array, task: Task, key: Key) -> Outcomes:
         """`Outcomes` with leaves [T]."""
-        output = shared
+        assert isinstance(task, RememberTask)
+        mean = shared
+        if self.of_stream:
+            mean = _mean_of_streams(task) + _TIE * task.frames.y[task.recalled.min()]
         if isinstance(task, BinaryRememberTask):
-            share = jnp.clip(0.5 * (1 + shared), CERTAIN, 1 - CERTAIN)
-            output = jnp.log(share / (1 - share))
-        outputs = jnp.broadcast_to(output, (*task.weight.shape, *output.shape))
-        return outcomes_of(task, outputs, ())
+            share = jnp.clip(0.5 * (1 + mean), CERTAIN, 1 - CERTAIN)
+            mean = jnp.log(share / (1 - share))
+        return outcomes_of(task, jnp.broadcast_to(mean, task.frames.y.shape), ())
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ class Recalled(Online):
     """Runs lifetimes of `tasks.Remember`.
 
     Attributes:
-      mean_snippet: whether the mean snippet stands beside.
+      mean_snippet: whether the mean snippet and the mean of the stream stand beside.
       pictured: recalls that are shown as pictures: what was written, the cue, and what is recalled.
     """
 
@@ -104,11 +112,14 @@ class Recalled(Online):
         found = self.evaluation(outcomes)
         rivals = {}
         if self.mean_snippet:
-            rivals["mean_snippet"] = _rival(run_lifetimes(Answering(), recalls.mean.mean(0), *given))
+            mean = recalls.mean.mean(0)
+            rivals["mean_snippet"] = _rival("mean snippet", run_lifetimes(Answering(), mean, *given))
+            of_stream = run_lifetimes(Answering(of_stream=True), mean, *given)
+            rivals["mean_of_the_stream"] = _rival("mean of the stream", of_stream)
         return replace(found, rivals=rivals, pictures={"recalls": self._picture(recalls)})
 
     def interim(self) -> Self:
-        """On fewer lifetimes and without the rival, which does not depend on V_M."""
+        """On fewer lifetimes and without the rivals, which do not depend on V_M."""
         return replace(super().interim(), mean_snippet=False)
 
     def _picture(self, recalls: Any) -> Picture:
@@ -122,5 +133,11 @@ class Recalled(Online):
         return Picture(values, tuple(rows))
 
 
-def _rival(outcomes: Outcomes) -> Rival:
-    return Rival("mean snippet", online_scores(outcomes), curves={**outcomes.measures, "loss": outcomes.loss})
+def _mean_of_streams(task: RememberTask) -> Array:
+    """The mean of all that each stream is asked for, [B, n]."""
+    weight = task.weight[..., None]
+    return (task.frames.y * weight).sum(0) / jnp.maximum(weight.sum(0), 1)
+
+
+def _rival(label: str, outcomes: Outcomes) -> Rival:
+    return Rival(label, online_scores(outcomes), curves={**outcomes.measures, "loss": outcomes.loss})

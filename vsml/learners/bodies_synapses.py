@@ -138,6 +138,12 @@ class BodiesSynapses(Learner):
         is_square = spec.num_inputs == spec.num_outputs
         if not (is_square if self.visible is None else self.visible):
             return [spec.num_inputs, *hidden, spec.num_outputs]
+        if self.network == "layered" or (self.network == "two_way" and not hidden):
+            lack = "a layered network leads nowhere back to them" if hidden else "they have no hidden neurons to hear"
+            raise UserError(
+                f"learners.BodiesSynapses.visible is {self.visible}, so that neurons give back what they see, but "
+                f"{lack}: set network to 'recurrent', or to 'two_way' with hidden layers"
+            )
         if not is_square:
             raise UserError(
                 "learners.BodiesSynapses.visible is True, so that neurons give back what they see, but these tasks "

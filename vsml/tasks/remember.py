@@ -102,7 +102,7 @@ class Remember(TaskDistribution):
       delay: D, steps between the last writing of a round and its first recall.
       distractors: whether other snippets are shown in the delay, instead of nothing.
       noise: on what is written: the share of binary numbers that are flipped, the deviation that is added to others.
-      cue: share of the numbers of the first frame that are shown in recall.
+      cue: share of the numbers of the first frame that are shown in recall, rounded to the nearest number of them.
       shown: which ones: `anywhere`, drawn for each recall, or the `first`, the upper part of an image.
       values: `binary`, -1 and 1 alike, of a source what is below and above its mean; or `real`, normal with deviation
         1, of a source standardised.
@@ -149,12 +149,25 @@ class Remember(TaskDistribution):
 
     @property
     def spec(self) -> TaskSpec:
-        shape = (self.size,) if self.source is None else self.source.load().x.shape[1:]
+        shape = (self.size,)
+        if self.source is not None:
+            examples, needed = self.source.load().x, self.rounds * self._per_round * self.batch
+            shape = examples.shape[1:]
+            if len(examples) < needed:
+                raise UserError(
+                    f"tasks.Remember shows {needed} examples in a lifetime, none twice, but {self.source.data} has "
+                    f"only {len(examples)} here: lower snippets, frames, rounds, delay or batch"
+                )
         size = int(np.prod(shape))
         if self.frames == 1 and self._num_shown(size) == size:
             raise UserError(
                 f"tasks.Remember.cue is {self.cue}, so that all {size} numbers of a snippet are shown and none is left "
                 "to recall: lower it, or give snippets more frames"
+            )
+        if self.snippets > 1 and self._num_shown(size) == 0:
+            raise UserError(
+                f"tasks.Remember.cue is {self.cue}, so that none of {size} numbers is shown and nothing tells which of "
+                f"{self.snippets} snippets is asked for: raise it"
             )
         return TaskSpec(shape, size, self.rounds * self._round, self.batch, feedback=())
 
