@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,11 +21,14 @@ from vsml.analysis.statistics import estimate
 from vsml.evaluation import Recalled
 from vsml.hardware import compiler_options
 from vsml.learned import LearnedAlgorithm
-from vsml.learners.bodies_synapses import BodiesSynapses
+from vsml.learners.base import Learner
 from vsml.learners.unroll import unroll
 from vsml.runs.results import Run, read_results
 from vsml.tasks.remember import Remember
 from vsml.tasks.sources import Digits
+from vsml.types import Array, Key, Params
+
+Stream = Callable[[Learner, Remember, Params, Key], Any]
 
 SEEDS = (0, 1, 2)
 SMALLEST = {
@@ -84,6 +88,12 @@ CLASSIFIERS = {
     "nearest_neighbour": "1-nearest neighbour",
     "best_rls": "best RLS",
 }
+_SAME_SIZE = (
+    "'EVALUATORS=["
+    + ",".join(f"@{name}/evaluators.Recalled()" for name in ("as_trained", "eight", "sixteen", "after_16", "after_64"))
+    + ",@noisy/evaluators.Recalled()]'"
+)
+"""Hebb's rule here has rates for each neuron, and so only one size."""
 _VISIBLE = "RUNS/remember/network=visible,synapses=learned,difficulty=4_patterns,seed="
 
 
@@ -98,7 +108,7 @@ def commands(seeds: Sequence[int]) -> tuple[str, ...]:
         *(f"vsml eval {_VISIBLE}{seed} evaluators/remember_further.gin --out RUNS/further/{seed}" for seed in seeds),
         *(
             f"vsml eval RUNS/remember_rivals/learner=Hebb,difficulty=4_patterns,seed={seed} "
-            f"evaluators/remember_further.gin --out RUNS/further_hebb/{seed}"
+            f"evaluators/remember_further.gin {_SAME_SIZE} --out RUNS/further_hebb/{seed}"
             for seed in seeds
         ),
         *(f"vsml train recipes/remember/digits.gin SEED={seed} --run_dir RUNS/digits/{seed}" for seed in seeds),
@@ -250,28 +260,37 @@ def _changes(algorithm: LearnedAlgorithm) -> tuple[float, float]:
 
     What changes alike in all streams, whatever was seen, is no memory and does not count.
     """
-    learner, params, tasks = algorithm.learner, algorithm.params, algorithm.experiment.tasks
-    assert isinstance(tasks, Remember)
-    spec = tasks.spec
-
-    def stream(key: Any) -> Any:
-        task_key, state_key = jax.random.split(key)
-        task = tasks.sample((), task_key)
-
-        def live(state: Any, step: Any) -> tuple[Any, Any]:
-            rows = jax.tree.map(lambda leaf: leaf[None], step)
-            after = unroll(learner, params, state, task, steps=rows).state
-            return after, after.synapses[0] - state.synapses[0]
-
-        change = jax.lax.scan(live, learner.initial_state(params, state_key, spec), task.steps)[1]
-        return change[0], change[task.recalled.min() - 1]
-
-    count = max(1, STREAMS // spec.batch)
-    found = jax.jit(jax.vmap(stream))(
-        jax.random.split(jax.random.key(1), count)
-    )  # each [lifetimes, entries, B, synapses]
+    found = _over_streams(_changing, algorithm)  # each [lifetimes, entries, B, synapses]
     first, last = (float(np.sqrt(np.mean(np.var(each, axis=(0, 2))))) for each in found)
     return first, last
+
+
+def _changing(learner: Learner, tasks: Remember, params: Params, key: Key) -> tuple[Array, Array]:
+    task_key, state_key = jax.random.split(key)
+    task = tasks.sample((), task_key)
+
+    def live(state: Any, step: Any) -> tuple[Any, Any]:
+        rows = jax.tree.map(lambda leaf: leaf[None], step)
+        after = unroll(learner, params, state, task, steps=rows).state
+        return after, after.synapses[0] - state.synapses[0]
+
+    change = jax.lax.scan(live, learner.initial_state(params, state_key, tasks.spec), task.steps)[1]
+    return change[0], change[task.recalled.min() - 1]
+
+
+def _over_streams(stream: Stream, algorithm: LearnedAlgorithm) -> Any:
+    """What a function finds in many lifetimes: leaves [lifetimes, ...]."""
+    tasks = algorithm.experiment.tasks
+    assert isinstance(tasks, Remember)
+    count = max(1, STREAMS // tasks.spec.batch)
+    found = _compiled(stream, algorithm.learner, tasks)(algorithm.params, jax.random.split(jax.random.key(1), count))
+    return jax.tree.map(np.asarray, found)
+
+
+@functools.cache
+def _compiled(stream: Stream, learner: Learner, tasks: Remember) -> Any:
+    """Once for all seeds."""
+    return jax.jit(jax.vmap(functools.partial(stream, learner, tasks), in_axes=(None, 0)))
 
 
 class Written(NamedTuple):
@@ -305,15 +324,15 @@ def _rival(group: Sequence[Run], name: str, rival: str) -> str:
 def _further(runs: Path) -> str:
     """What a rule recalls that it was not meta-trained for."""
     group, hebb = _in_folder(runs, "further"), _in_folder(runs, "further_hebb")
-    rows = [
-        [
-            label,
-            over_seeds(means(group, name, "cumulative_recalled")),
-            over_seeds(means(hebb, name, "cumulative_recalled")),
-            _rival(group, name, "mean_of_the_stream"),
-        ]
-        for name, label in FURTHER.items()
-    ]
+    rows = []
+    for name, label in FURTHER.items():
+        recalled, plain = (
+            over_seeds(means(runs_of, name, "cumulative_recalled"))
+            if name in (runs_of[0].summary or {})["evaluations"]
+            else "-"
+            for runs_of in (group, hebb)
+        )
+        rows.append([label, recalled, plain, _rival(group, name, "mean_of_the_stream")])
     return markdown(["", "recalled", "Hebb", "mean of the stream"], rows)
 
 
@@ -382,24 +401,20 @@ class Answers(NamedTuple):
 
 
 def _answers(algorithm: LearnedAlgorithm) -> Answers:
-    learner, params, tasks = algorithm.learner, algorithm.params, algorithm.experiment.tasks
-    assert isinstance(tasks, Remember)
-    spec = tasks.spec
-
-    def stream(key: Any) -> Any:
-        task_key, state_key = jax.random.split(key)
-        task = tasks.sample((), task_key)
-        frames, before = task.frames, jnp.arange(spec.length)[:, None, None] < task.recalled.min()
-        outputs = unroll(learner, params, learner.initial_state(params, state_key, spec), task).outputs
-        sums = frames.y, frames.y.sum(0), (frames.x * before).sum(0)
-        most, whole = (jnp.where(values.sum(-1, keepdims=True) >= 0, 1, -1) for values in (jnp.sign(outputs), frames.y))
-        said = outputs, *sums, most, whole
-        return [jnp.broadcast_to(jnp.sign(values), outputs.shape) for values in said], frames.hidden
-
-    count = max(1, STREAMS // spec.batch)
-    found, hidden = jax.jit(jax.vmap(stream))(jax.random.split(jax.random.key(1), count))
-    said, wanted, held, seen, most, whole = (np.asarray(values)[np.asarray(hidden) > 0] for values in found)
+    found, hidden = _over_streams(_answering, algorithm)
+    said, wanted, held, seen, most, whole = (values[hidden > 0] for values in found)
     return Answers(said, wanted, most, whole, held, seen)
+
+
+def _answering(learner: Learner, tasks: Remember, params: Params, key: Key) -> tuple[list[Array], Array]:
+    task_key, state_key = jax.random.split(key)
+    task = tasks.sample((), task_key)
+    frames, before = task.frames, jnp.arange(tasks.spec.length)[:, None, None] < task.recalled.min()
+    outputs = unroll(learner, params, learner.initial_state(params, state_key, tasks.spec), task).outputs
+    sums = frames.y, frames.y.sum(0), (frames.x * before).sum(0)
+    most, whole = (jnp.where(values.sum(-1, keepdims=True) >= 0, 1, -1) for values in (jnp.sign(outputs), frames.y))
+    said = outputs, *sums, most, whole
+    return [jnp.broadcast_to(jnp.sign(values), outputs.shape) for values in said], frames.hidden
 
 
 def _agreement(said: np.ndarray, mean: np.ndarray) -> float:
@@ -506,38 +521,9 @@ def _written(group: Sequence[Run]) -> list[Written]:
 
 
 def _lived(algorithm: LearnedAlgorithm) -> Written:
-    learner, params = algorithm.learner, algorithm.params
-    tasks = algorithm.experiment.tasks
-    assert isinstance(learner, BodiesSynapses)
-    assert isinstance(tasks, Remember)
-    spec = tasks.spec
-    n = spec.num_inputs
-
-    def stream(key: Any) -> Any:
-        task_key, state_key = jax.random.split(key)
-        task = tasks.sample((), task_key)
-        state = learner.initial_state(params, state_key, spec)
-
-        def write(state: Any, index: Any) -> tuple[Any, Any]:
-            rows = jax.tree.map(lambda leaf: leaf[task.written[index]], task.steps)
-            after = unroll(learner, params, state, task, steps=rows).state
-
-            def loss(synapses: Any, asked: Any) -> Any:
-                recall = jax.tree.map(lambda leaf: leaf[task.recalled[asked]], task.steps)
-                lived = unroll(learner, params, state._replace(synapses=synapses), task, steps=recall)
-                return task.score(recall, lived.outputs, lived.outcomes).loss.sum()
-
-            slopes = [jax.grad(loss)(state.synapses, asked)[0] for asked in (index, index - 1)]
-            before, change = state.synapses[0], after.synapses[0] - state.synapses[0]
-            found = (jnp.swapaxes(leaf, 0, 1) for leaf in (before, change, *(-slope for slope in slopes)))
-            return after, (rows.x[0].reshape(spec.batch, n), *found)
-
-        written = jax.lax.scan(write, state, jnp.arange(len(task.written)))[1]
-        return jax.tree.map(lambda leaf: leaf[1:], written)  # there is none before the first
-
-    count = max(1, STREAMS // spec.batch)
-    found = jax.jit(jax.vmap(stream))(jax.random.split(jax.random.key(1), count))
-    x, before, change, descent, other = (np.asarray(leaf).reshape(-1, *leaf.shape[3:]) for leaf in found)
+    found = _over_streams(_writing, algorithm)
+    x, before, change, descent, other = (leaf.reshape(-1, *leaf.shape[3:]) for leaf in found)
+    n = x.shape[-1]
     source, target = (places.ravel() for places in np.indices((n, n)))
     apart = source != target
     weights = before.reshape(*before.shape[:2], n, n)
@@ -545,6 +531,30 @@ def _lived(algorithm: LearnedAlgorithm) -> Written:
     values = (before, change, heard, descent, other)
     before, change, heard, descent, other = (value[:, :, apart] for value in values)
     return Written(x[:, source[apart]], x[:, target[apart]], before, change, heard, descent, other)
+
+
+def _writing(learner: Learner, tasks: Remember, params: Params, key: Key) -> Any:
+    spec = tasks.spec
+    task_key, state_key = jax.random.split(key)
+    task = tasks.sample((), task_key)
+
+    def write(state: Any, index: Any) -> tuple[Any, Any]:
+        rows = jax.tree.map(lambda leaf: leaf[task.written[index]], task.steps)
+        after = unroll(learner, params, state, task, steps=rows).state
+
+        def loss(synapses: Any, asked: Any) -> Any:
+            recall = jax.tree.map(lambda leaf: leaf[task.recalled[asked]], task.steps)
+            lived = unroll(learner, params, state._replace(synapses=synapses), task, steps=recall)
+            return task.score(recall, lived.outputs, lived.outcomes).loss.sum()
+
+        slopes = [jax.grad(loss)(state.synapses, asked)[0] for asked in (index, index - 1)]
+        before, change = state.synapses[0], after.synapses[0] - state.synapses[0]
+        found = (jnp.swapaxes(leaf, 0, 1) for leaf in (before, change, *(-slope for slope in slopes)))
+        return after, (rows.x[0].reshape(spec.batch, spec.num_inputs), *found)
+
+    state = learner.initial_state(params, state_key, spec)
+    written = jax.lax.scan(write, state, jnp.arange(len(task.written)))[1]
+    return jax.tree.map(lambda leaf: leaf[1:], written)  # there is none before the first
 
 
 def _features(found: Written) -> dict[str, list[np.ndarray]]:
