@@ -36,6 +36,7 @@ SMALLEST = {
     "sweeps/remember_beside_classes.gin": ("STEPS=1", "LENGTH=3", "evaluators.OnlineAccuracy.lifetimes=2"),
     "train": ("STEPS=1", "evaluators.Recalled.lifetimes=2"),
     "eval": ("evaluators.Recalled.lifetimes=2", "evaluators.Recalled.pictured=4"),
+    "tasks.Classification.batch=1": ("evaluators.OnlineAccuracy.lifetimes=2", "evaluators.Baselines.hidden=[0]"),
 }
 
 NAME = "random_snippets"
