@@ -178,7 +178,7 @@ def on_one_core(part: str, runs: int) -> Any:
 def ceilings(runs: int) -> dict[str, float]:
     """What one core does at best: products in the shape of the gates, tanh, and copies.
 
-    On a CPU in a process of one core: elsewhere XLA would deal loops to threads, and they would wait for each other.
+    On a CPU in a process of one core: elsewhere XLA would share loops among threads, which would wait for each other.
     """
     if is_cpu() and ONE_CORE not in os.environ:
         return on_one_core("ceilings", runs)
@@ -295,13 +295,10 @@ def bodies(runs: int) -> list[dict[str, Any]]:
         own, *best = seconds(runs, live, products, tanhs)
         entries, width = learner.synapse_size, learner.width
         updates = spec.length * batch * size**2
+        flop_each = 2 * (width * 3 * entries + learner.ticks * learner.message_size)
+        tanh_each = width + 2 * entries
         shares = [
-            updates
-            * (
-                2 * (width * 3 * entries + learner.ticks * learner.message_size) / flop * of_product
-                + (width + 2 * entries) / evaluations * of_tanh
-            )
-            / mine
+            updates * (flop_each * of_product / flop + tanh_each * of_tanh / evaluations) / mine
             for mine, of_product, of_tanh in zip(own, *best, strict=True)
         ]
         rows.append(

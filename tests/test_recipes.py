@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 import re
+from functools import partial
 from pathlib import Path
 
+import jax
 import pytest
 from runs import call, metrics, summary
 
@@ -75,13 +77,18 @@ def test_it_sets_the_public_macros(recipe: str):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_the_overrides_that_its_header_names_are_understood(recipe: str):
-    words = re.findall(r"[\w./]+\.gin|[\w./]+=[\w.@\[\]()]+", header(recipe)["Overrides"])
-    assert words
-    for word in words:
-        configs.load(recipe, [word.rstrip(".")])
+def test_the_overrides_that_its_header_names_can_be_used_together_as_named(recipe: str):
+    for together in header(recipe)["Overrides"].split(";"):
+        words = [word for word in together.split() if "=" in word or word.endswith(".gin")]
+        assert words, together
+        changed = configs.load(recipe, words)
+        experiment = configs.load(recipe, [*words, *noise_for_data(changed)]).build()
+        for spec in experiment.specs:
+            params = jax.eval_shape(partial(experiment.learner.init, spec=spec), KEY)
+            jax.eval_shape(partial(experiment.learner.initial_state, spec=spec), params, KEY)
 
 
+KEY = jax.random.key(0)
 SMALL = {
     "STEPS": "2",
     "POPULATION": "4",

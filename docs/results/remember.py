@@ -89,17 +89,17 @@ CLASSIFIERS = {
     "nearest_neighbour": "1-nearest neighbour",
     "best_rls": "best RLS",
 }
-_SAME_SIZE = (
-    "'EVALUATORS=["
-    + ",".join(f"@{name}/evaluators.Recalled()" for name in ("as_trained", "eight", "sixteen", "after_16", "after_64"))
-    + ",@noisy/evaluators.Recalled()]'"
-)
-"""Hebb's rule here has rates for each neuron, and so only one size."""
+_OF_ONE_SIZE = ("as_trained", "eight", "sixteen", "after_16", "after_64", "noisy")
+"""Scopes of the evaluations of Hebb's rule, which has rates for each neuron here."""
 _VISIBLE = "RUNS/remember/network=visible,synapses=learned,difficulty=4_patterns,seed="
 
 
 def commands(seeds: Sequence[int]) -> tuple[str, ...]:
     """What makes the runs of this page."""
+
+    def recalled(scopes: Sequence[str]) -> str:
+        return f"[{','.join(f'@{scope}/evaluators.Recalled()' for scope in scopes)}]"
+
     two_way = "\"learners.BodiesSynapses.network='two_way'\" learners.BodiesSynapses.hidden=[16] STEPS=1600"
     return (
         *(
@@ -109,7 +109,7 @@ def commands(seeds: Sequence[int]) -> tuple[str, ...]:
         *(f"vsml eval {_VISIBLE}{seed} evaluators/remember_further.gin --out RUNS/further/{seed}" for seed in seeds),
         *(
             f"vsml eval RUNS/remember_rivals/learner=Hebb,difficulty=4_patterns,seed={seed} "
-            f"evaluators/remember_further.gin {_SAME_SIZE} --out RUNS/further_hebb/{seed}"
+            f"evaluators/remember_further.gin 'EVALUATORS={recalled(_OF_ONE_SIZE)}' --out RUNS/further_hebb/{seed}"
             for seed in seeds
         ),
         *(f"vsml train recipes/remember/digits.gin SEED={seed} --run_dir RUNS/digits/{seed}" for seed in seeds),
@@ -123,7 +123,7 @@ def commands(seeds: Sequence[int]) -> tuple[str, ...]:
             for seed in seeds
         ),
         *(
-            f"vsml eval RUNS/alike/{seed} evaluators/remember_further.gin 'EVALUATORS=[@digits/evaluators.Recalled()]' "
+            f"vsml eval RUNS/alike/{seed} evaluators/remember_further.gin 'EVALUATORS={recalled(['digits'])}' "
             f"--out RUNS/further_alike/{seed}"
             for seed in seeds
         ),
@@ -173,6 +173,7 @@ def _recalled(runs: Path, sweep: str, *axes: str) -> dict[tuple[str, ...], dict[
     return found
 
 
+@functools.cache
 def _rivals(runs: Path) -> dict[str, dict[str, list[float]]]:
     """Learners with other memories, and the mean of the stream, which knows all patterns but no cue."""
     found = {rival: cells for (rival,), cells in _recalled(runs, "remember_rivals", "learner").items()}
@@ -238,22 +239,17 @@ def _gradients(runs: Path) -> str:
 
 def _writes(runs: Path) -> str:
     """How far synapses change by the first and by the last that is seen before recall, where that is longest."""
-    groups: dict[str, list[Run]] = {}
-    for run in read_results(runs / "remember_gradients").runs:
-        groups.setdefault(run.labels["gradient"], []).append(run)
-    groups["short_term"] = [run for run in _visible(runs) if run.labels["synapses"] == "learned"]
     rows = []
     for gradient in ("full", "short_term", "read_only"):
-        longest = groups[gradient][-1].labels["difficulty"]
-        group = [run for run in groups[gradient] if run.labels["difficulty"] == longest]
+        if gradient == "short_term":
+            all_of = _labelled(runs / "remember", network="visible", synapses="learned")
+        else:
+            all_of = _labelled(runs / "remember_gradients", gradient=gradient)
+        group = [run for run in all_of if run.labels["difficulty"] == all_of[-1].labels["difficulty"]]
         first, last = zip(*(_changes(vsml.load(run.path)) for run in group), strict=True)
         recalled = means(group, NAME, "cumulative_recalled")
         rows.append([gradient, *(", ".join(map(short, values)) for values in (first, last, recalled))])
     return markdown(["gradient", "change by the first pattern", "by the last pattern before recall", "recalled"], rows)
-
-
-def _visible(runs: Path) -> list[Run]:
-    return [run for run in read_results(runs / "remember").runs if run.labels["network"] == "visible"]
 
 
 def _changes(algorithm: LearnedAlgorithm) -> tuple[float, float]:
@@ -308,8 +304,12 @@ class Written(NamedTuple):
 
 def _found(runs: Path, **labels: str) -> list[Run]:
     """The runs with learned synapses after 4 patterns, by seed."""
-    wanted = {"synapses": "learned", "difficulty": "4 patterns", **labels}
-    return [run for run in read_results(runs / "remember").runs if wanted.items() <= run.labels.items()]
+    return _labelled(runs / "remember", synapses="learned", difficulty="4 patterns", **labels)
+
+
+def _labelled(sweep: Path, **labels: str) -> list[Run]:
+    """The runs of a sweep with these labels."""
+    return [run for run in read_results(sweep).runs if labels.items() <= run.labels.items()]
 
 
 def _in_folder(runs: Path, name: str) -> list[Run]:
@@ -427,7 +427,10 @@ def _means(runs: Path) -> str:
     """Who tells patterns apart, and who says the majority of all."""
     rows = []
     for label, sweep, wanted in SAYERS:
-        for difficulty, group in _by_difficulty(runs / sweep, wanted).items():
+        for difficulty in SHOWN:
+            group = _labelled(runs / sweep, difficulty=difficulty, **wanted)
+            if not group:  # a sweep on the smallest scale has one difficulty
+                continue
             found = [_answers(vsml.load(run.path)) for run in group]
             columns = (
                 [_agreement(each.said, each.wanted) for each in found],
@@ -437,15 +440,6 @@ def _means(runs: Path) -> str:
             rows.append([label, difficulty, *(", ".join(map(short, values)) for values in columns)])
     header = ["", "seen", "recalled", "says the majority of the patterns to hold", "says that of all seen"]
     return markdown(header, rows)
-
-
-def _by_difficulty(sweep: Path, wanted: Mapping[str, str]) -> dict[str, list[Run]]:
-    """The runs with these labels, at the difficulties that `_means` shows."""
-    found: dict[str, list[Run]] = {}
-    for run in read_results(sweep).runs:
-        if wanted.items() <= run.labels.items() and run.labels["difficulty"] in SHOWN:
-            found.setdefault(run.labels["difficulty"], []).append(run)
-    return found
 
 
 def _alike(runs: Path) -> str:

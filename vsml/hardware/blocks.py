@@ -29,7 +29,7 @@ _STARTS: Any = {"allow_negative_indices": False}
 """Else an operation of its own would look at the sign of every start."""
 
 Update = Callable[[Params, State, Any], State]
-"""(params, state, incoming) -> state; leaves of state and incoming have the sub-RNNs along one axis."""
+"""(params, state, incoming) -> state; leaves of state and incoming have the sub-RNNs along one axis or several."""
 
 
 class Cut(NamedTuple):
@@ -145,12 +145,9 @@ def _written(tree: Any, part: Any, place: Place) -> Any:
     """A tree with these units replaced."""
 
     def onto(leaf: Array, own: Array) -> Array:
-        whole = leaf.shape == own.shape
-        return (
-            own
-            if whole
-            else jax.lax.dynamic_update_slice(leaf, own, _corner(leaf, place)[0], allow_negative_indices=False)
-        )
+        if leaf.shape == own.shape:
+            return own
+        return jax.lax.dynamic_update_slice(leaf, own, _corner(leaf, place)[0], **_STARTS)
 
     return jax.tree.map(onto, tree, part)
 

@@ -36,20 +36,22 @@ def _in_context() -> str | None:
 
 
 def product(columns: Array, inputs: Array) -> Array:
-    """The products of weights, given as columns [k, n], with inputs [k, units]: [n, units].
+    """The products of weights, given as columns [k, n], with inputs [k, ...]: [n, ...].
 
     Columns with columns: XLA's CPU compiler has a faster routine for that, if the columns lie in memory so. The
     precision is that of the context.
     """
-    return jax.lax.dot_general(_rounded(columns), _rounded(inputs), (((0,), (0,)), ((), ())))
+    flat = inputs.reshape(len(inputs), -1)
+    found = jax.lax.dot_general(_rounded(columns), _rounded(flat), (((0,), (0,)), ((), ())))
+    return found.reshape(-1, *inputs.shape[1:])
 
 
 def product_of_few(columns: Array, inputs: Array) -> Array:
-    """As `product`, of inputs [k, ...] to [n, ...], for k so small that a CPU sums faster where it uses the result.
+    """As `product`, for k so small that a CPU sums faster where it uses the result.
 
     Where slopes are taken, it is a product: what needs them would repeat the sum, each for itself.
     """
-    return _sum_of_few(columns, inputs) if kind.is_cpu() else _whole_product(columns, inputs)
+    return _sum_of_few(columns, inputs) if kind.is_cpu() else product(columns, inputs)
 
 
 @jax.custom_jvp
@@ -61,12 +63,7 @@ def _sum_of_few(columns: Array, inputs: Array) -> Array:
 @_sum_of_few.defjvp
 def _sum_of_few_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
     (columns, inputs), (more_columns, more_inputs) = primals, tangents
-    slope = _whole_product(more_columns, inputs) + _whole_product(columns, more_inputs)
-    return _whole_product(columns, inputs), slope
-
-
-def _whole_product(columns: Array, inputs: Array) -> Array:
-    return product(columns, inputs.reshape(len(inputs), -1)).reshape(-1, *inputs.shape[1:])
+    return product(columns, inputs), product(more_columns, inputs) + product(columns, more_inputs)
 
 
 def _rounded(operand: Array) -> Array:

@@ -232,7 +232,7 @@ class BodiesSynapses(Learner):
         bodies, entering = state.bodies, self._entering(spec, x, Feedback())
         for _ in range(self.ticks):
             bodies = _moved(params, projections, types, bodies, state.synapses, entering)
-        output = _product(params["output"], bodies[..., self._outputs(spec)]) + params["output_b"][..., None]
+        output = product(params["output"], bodies[..., self._outputs(spec)]) + params["output_b"][..., None]
         return state._replace(bodies=bodies), bounded(output[0], self.output_bound)
 
     def learn(self, params: Params, state: Living, x: Array, feedback: Feedback) -> Living:
@@ -284,11 +284,6 @@ class BodiesSynapses(Learner):
         return entering
 
 
-def _product(columns: Array, inputs: Array) -> Array:
-    """The products of columns [k, n] with inputs [k, B, units]: [n, B, units]."""
-    return product(columns, inputs.reshape(len(inputs), -1)).reshape(-1, *inputs.shape[1:])
-
-
 def _typed(bodies: Array, types: Array) -> Array:
     """Bodies and their types, [body_size + type_size, B, neurons]."""
     return jnp.concatenate([bodies, jnp.broadcast_to(types, (len(types), *bodies.shape[1:]))])
@@ -298,7 +293,7 @@ def _gated(rule: Params, read: Array) -> tuple[Array, Array]:
     """How far the gates of a rule are open for what it reads [n, B, units], and the change that it proposes."""
     weights = jnp.concatenate([0.5 * rule["gate"], rule["change"]], axis=1)
     offsets = jnp.concatenate([0.5 * rule["gate_b"], rule["change_b"]])
-    both = tanh(_product(weights, read) + offsets.reshape(-1, *(1,) * (read.ndim - 1)))
+    both = tanh(product(weights, read) + offsets.reshape(-1, *(1,) * (read.ndim - 1)))
     half, change = jnp.split(both, 2)
     return opened(half), change
 
@@ -319,10 +314,10 @@ def _moved(
 ) -> Array:
     """The bodies [body_size, B, neurons] after an update."""
     typed = _typed(bodies, types)
-    sent = _product(params["message"], typed)
+    sent = product(params["message"], typed)
     heard = jnp.zeros_like(sent)
     for (source, target, wiring), synapse in zip(projections, synapses, strict=True):
-        if _is_grid(wiring):
+        if wiring.is_grid:
             weights = synapse[: len(sent)].reshape(*sent.shape[:2], wiring.inputs, wiring.outputs)
             scale = wiring.reduce_forward.total / wiring.inputs
             own = scale * jnp.einsum("mbij,mbi->mbj", weights, sent[..., source])
@@ -339,14 +334,14 @@ def _changed(
 ) -> tuple[Array, ...]:
     """The synapses after an update."""
     typed = _typed(bodies, types)
-    of_source = [_product(rule[name], typed) for name in ("source", "source_factor")]
-    of_target = [_product(rule[name], typed) for name in ("target", "target_factor")]
+    of_source = [product(rule[name], typed) for name in ("source", "source_factor")]
+    of_target = [product(rule[name], typed) for name in ("target", "target_factor")]
     of_target[0] += rule["b"][..., None]
     own = {name: rule[name] for name in ("own", "change", "change_b", "gate", "gate_b")}
     changed: list[Array] = []
     for (source, target, wiring), synapse in zip(projections, synapses, strict=True):
         sent, heard = [each[..., source] for each in of_source], [each[..., target] for each in of_target]
-        if _is_grid(wiring) and synapse[0].size > AT_ONCE:
+        if wiring.is_grid and synapse[0].size > AT_ONCE:
             grid = synapse.reshape(*synapse.shape[:2], wiring.inputs, wiring.outputs)
             incoming = tuple(each[..., None] for each in sent), tuple(each[:, :, None] for each in heard)
             cut = Cut((-2,) if wiring.outputs <= EXAMPLES_AT_ONCE else (-3, -2), forward=1, backward=1)
@@ -364,11 +359,3 @@ def _rule(rule: Params, synapse: Array, incoming: tuple[tuple[Array, ...], tuple
     known = product_of_few(rule["own"], synapse) + at_source + at_target + source_factor * target_factor
     gate, change = _gated(rule, tanh(known))
     return synapse + gate * change
-
-
-def _is_grid(wiring: Wiring) -> bool:
-    """Whether all synapses exist, source by source."""
-    if wiring.units != wiring.inputs * wiring.outputs or wiring.places > 1:
-        return False
-    sources, targets = np.indices((wiring.inputs, wiring.outputs)).reshape(2, -1)
-    return np.array_equal(wiring.input_of, sources) and np.array_equal(wiring.output_of, targets)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -51,6 +52,14 @@ class Wiring:
     reduce_forward: Reduce  # what sites send forward, [n, sites], to the output neurons, [n, out]
     reduce_backward: Reduce  # what sites send backward, [n, sites], to the input neurons, [n, in]
     places: int = 1
+
+    @cached_property
+    def is_grid(self) -> bool:
+        """Whether every input is connected to every output by one sub-RNN, and these lie input by input."""
+        if self.units != self.inputs * self.outputs or self.places > 1:
+            return False
+        inputs, outputs = np.indices((self.inputs, self.outputs)).reshape(2, -1)
+        return np.array_equal(self.input_of, inputs) and np.array_equal(self.output_of, outputs)
 
 
 class Sparsity(ABC):
