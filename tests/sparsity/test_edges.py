@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vsml.errors import UserError
-from vsml.sparsity import Block, Dense, Local, Random, Wiring
+from vsml.sparsity import Block, Conv, Dense, Local, Random, Wiring
 from vsml.sparsity.edges import wire_edges
 
 # 3 inputs, 4 outputs: three outputs receive from input 1, output 0 receives from two, output 2 from none.
@@ -42,6 +42,17 @@ def test_every_edge_hears_its_two_neurons():
     wiring = wire_edges(BEFORE, BEHIND, 3, 4, "sum")
     np.testing.assert_array_equal(wiring.spread_forward(jnp.array([[10.0, 20.0, 30.0]])), [[20, 10, 20, 30, 20]])
     np.testing.assert_array_equal(wiring.spread_backward(jnp.array([[1.0, 2.0, 3.0, 4.0]])), [[1, 1, 2, 4, 4]])
+
+
+def test_a_grid_has_every_edge_once_and_input_by_input():
+    inputs, outputs = np.indices((2, 3)).reshape(2, -1)
+    assert wire_edges(inputs, outputs, 2, 3, "mean").is_grid
+    assert Dense().wire((4,), (2,), "mean").is_grid
+    backwards = slice(None, None, -1)
+    assert not wire_edges(inputs[backwards], outputs[backwards], 2, 3, "mean").is_grid
+    assert not wire_edges(inputs[[0, 1, 2, 3, 4, 4]], outputs[[0, 1, 2, 3, 4, 4]], 2, 3, "mean").is_grid
+    assert not wire_edges(BEFORE, BEHIND, 3, 4, "mean").is_grid
+    assert not Conv(kernel=1).wire((2, 2, 1), (2, 2, 1), "mean").is_grid
 
 
 def test_derivatives_are_those_of_the_linear_maps():
