@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from vsml.learned import LearnedAlgorithm
 from vsml.learners.base import Learner
 from vsml.learners.unroll import unroll
 from vsml.runs.results import Run, read_results
+from vsml.tasks.mixture import Mixture
 from vsml.tasks.remember import Remember
 from vsml.tasks.sources import Digits
 from vsml.types import Array, Key, Params
@@ -31,8 +33,11 @@ from vsml.types import Array, Key, Params
 Stream = Callable[[Learner, Remember, Params, Key], Any]
 
 SEEDS = (0, 1, 2)
+ALONE = True
+"""Made only where it is named: it takes hours."""
 SMALLEST = {
     "sweep": ("STEPS=1", "evaluators.Recalled.lifetimes=2", "axes.difficulty={'4 patterns': []}"),
+    "sweeps/remember_delays.gin": ("STEPS=1", "evaluators.Recalled.lifetimes=2"),
     "sweeps/remember_beside_classes.gin": ("STEPS=1", "LENGTH=3", "evaluators.OnlineAccuracy.lifetimes=2"),
     "train": ("STEPS=1", "evaluators.Recalled.lifetimes=2"),
     "eval": ("evaluators.Recalled.lifetimes=2", "evaluators.Recalled.pictured=4"),
@@ -59,6 +64,8 @@ SAYERS = (
 )
 SHOWN = ("4 patterns", "4 patterns, then 16 others")
 """Whose answers are compared with majorities: label, sweep, labels there; and the difficulties."""
+MANY = 16
+"""Patterns of which the first and the last are compared."""
 STREAMS = 256
 """Lifetimes in which the rule is looked at."""
 RULES = {
@@ -73,6 +80,7 @@ FURTHER = {
     "8_patterns": "8 patterns",
     "16_patterns": "16 patterns",
     "after_16_others": "16 others seen in between",
+    "after_64_others": "64 others seen in between",
     "after_64_steps_of_nothing": "64 steps of nothing in between",
     "size_32": "32 neurons, patterns of 32",
     "size_64": "64 neurons, patterns of 64",
@@ -80,6 +88,19 @@ FURTHER = {
     "a_tenth_flipped": "a tenth of what is seen is flipped",
 }
 """Evaluations of `evaluators/remember_further.gin` on random patterns, and what they are called here."""
+LEARNED_ON = {
+    "further": "4 patterns, short_term",
+    "further_short_term": "three delays, short_term",
+    "further_full": "three delays, full",
+    "further_hebb": "Hebb",
+}
+"""What rules were meta-trained on, by the folder of their evaluations."""
+WAITS = {
+    "at_once": "4 patterns",
+    "after_16_others": "4 patterns, then 16 others",
+    "after_16_steps_of_nothing": "4 patterns, then 16 steps of nothing",
+}
+"""Evaluations of `evaluators/remember_delays.gin`."""
 DIGITS = "halves_of_digits"
 SCORES = ("cumulative_accuracy", "final_accuracy")
 CLASSIFIERS = {
@@ -89,42 +110,54 @@ CLASSIFIERS = {
     "nearest_neighbour": "1-nearest neighbour",
     "best_rls": "best RLS",
 }
-_OF_ONE_SIZE = ("as_trained", "eight", "sixteen", "after_16", "after_64", "noisy")
-"""Scopes of the evaluations of Hebb's rule, which has rates for each neuron here."""
-_VISIBLE = "RUNS/remember/network=visible,synapses=learned,difficulty=4_patterns,seed="
+SWEEPS = ("remember", "remember_rivals", "remember_gradients", "remember_delays", "remember_beside_classes")
+_VISIBLE = "RUNS/remember/network=visible,synapses=learned,difficulty=4_patterns,seed=SEED"
+_PATTERNS = "recipes/remember/associative.gin"
+_AFTER_OTHERS = f"{_PATTERNS} evaluators/remember_delays.gin tasks.Remember.delay=16 tasks.Remember.distractors=True"
+_TWO_WAYS = f"{_PATTERNS} \"learners.BodiesSynapses.network='two_way'\" learners.BodiesSynapses.hidden=[16]"
+_FULL = "\"objectives.Remember.gradient='full'\""
+TRAININGS = {
+    "digits": "recipes/remember/digits.gin",
+    "two_way": f"{_TWO_WAYS} STEPS=1600",
+    "two_way_full": f"{_TWO_WAYS} {_FULL}",
+    "after": f"{_AFTER_OTHERS} \"train.start_from='{_VISIBLE}'\"",
+    "longer_short_term": f"{_AFTER_OTHERS} STEPS=1600",
+    "longer_full": f"{_AFTER_OTHERS} STEPS=1600 {_FULL}",
+    "alike": f"{_PATTERNS} tasks.Remember.correlation=0.3",
+}
+"""By folder, what is asked of `vsml train`; SEED stands for every seed."""
+_FURTHER = "evaluators/remember_further.gin"
+EVALUATIONS = {
+    "further": f"{_VISIBLE} {_FURTHER}",
+    "further_short_term": f"RUNS/remember_delays/gradient=short_term,seed=SEED {_FURTHER}",
+    "further_full": f"RUNS/remember_delays/gradient=full,seed=SEED {_FURTHER}",
+    # Hebb's rule has rates for each neuron here, and so one size.
+    "further_hebb": f"RUNS/remember_rivals/learner=Hebb,difficulty=4_patterns,seed=SEED {_FURTHER} 'EVALUATORS=["
+    + ",".join(
+        f"@{scope}/evaluators.Recalled()"
+        for scope in ("as_trained", "eight", "sixteen", "after_16", "after_64_others", "after_64", "noisy")
+    )
+    + "]'",
+    "further_alike": f"RUNS/alike/SEED {_FURTHER} 'EVALUATORS=[@digits/evaluators.Recalled()]'",
+}
+"""The same for `vsml eval`."""
 
 
 def commands(seeds: Sequence[int]) -> tuple[str, ...]:
     """What makes the runs of this page."""
-
-    def recalled(scopes: Sequence[str]) -> str:
-        return f"[{','.join(f'@{scope}/evaluators.Recalled()' for scope in scopes)}]"
-
-    two_way = "\"learners.BodiesSynapses.network='two_way'\" learners.BodiesSynapses.hidden=[16] STEPS=1600"
     return (
         *(
             f"vsml sweep sweeps/{name}.gin axes.SEED={as_list(seeds)} --sweep_dir RUNS/{name} --jobs 2"
-            for name in ("remember", "remember_rivals", "remember_gradients", "remember_beside_classes")
+            for name in SWEEPS
         ),
-        *(f"vsml eval {_VISIBLE}{seed} evaluators/remember_further.gin --out RUNS/further/{seed}" for seed in seeds),
         *(
-            f"vsml eval RUNS/remember_rivals/learner=Hebb,difficulty=4_patterns,seed={seed} "
-            f"evaluators/remember_further.gin 'EVALUATORS={recalled(_OF_ONE_SIZE)}' --out RUNS/further_hebb/{seed}"
-            for seed in seeds
-        ),
-        *(f"vsml train recipes/remember/digits.gin SEED={seed} --run_dir RUNS/digits/{seed}" for seed in seeds),
-        *(
-            f"vsml train recipes/remember/associative.gin {two_way} SEED={seed} --run_dir RUNS/two_way/{seed}"
+            f"vsml train {words.replace('SEED', str(seed))} SEED={seed} --run_dir RUNS/{name}/{seed}"
+            for name, words in TRAININGS.items()
             for seed in seeds
         ),
         *(
-            f"vsml train recipes/remember/associative.gin tasks.Remember.correlation=0.3 SEED={seed} "
-            f"--run_dir RUNS/alike/{seed}"
-            for seed in seeds
-        ),
-        *(
-            f"vsml eval RUNS/alike/{seed} evaluators/remember_further.gin 'EVALUATORS={recalled(['digits'])}' "
-            f"--out RUNS/further_alike/{seed}"
+            f"vsml eval {words.replace('SEED', str(seed))} --out RUNS/{name}/{seed}"
+            for name, words in EVALUATIONS.items()
             for seed in seeds
         ),
         "vsml eval RUNS/remember_beside_classes/lifetimes=4_of_digits,_2_of_patterns,seed=0 "
@@ -154,11 +187,13 @@ def tables(runs: Path) -> dict[str, str]:
         "means": _means(runs),
         "outputs": _alike(runs),
         "longer": _longer(runs),
+        "delays": _delays(runs),
         "gradients": _gradients(runs),
         "writes": _writes(runs),
         "memory": _memory(),
         "rule": _shares(runs),
         "further": _further(runs),
+        "positions": _positions(runs),
         "digits": _digits(runs),
         "classes": _classes(runs),
     }
@@ -242,14 +277,17 @@ def _writes(runs: Path) -> str:
     rows = []
     for gradient in ("full", "short_term", "read_only"):
         if gradient == "short_term":
-            all_of = _labelled(runs / "remember", network="visible", synapses="learned")
+            alone = _labelled(runs / "remember", network="visible", synapses="learned")
         else:
-            all_of = _labelled(runs / "remember_gradients", gradient=gradient)
-        group = [run for run in all_of if run.labels["difficulty"] == all_of[-1].labels["difficulty"]]
-        first, last = zip(*(_changes(vsml.load(run.path)) for run in group), strict=True)
-        recalled = means(group, NAME, "cumulative_recalled")
-        rows.append([gradient, *(", ".join(map(short, values)) for values in (first, last, recalled))])
-    return markdown(["gradient", "change by the first pattern", "by the last pattern before recall", "recalled"], rows)
+            alone = _labelled(runs / "remember_gradients", gradient=gradient)
+        alone = [run for run in alone if run.labels["difficulty"] == alone[-1].labels["difficulty"]]
+        mixed = _labelled(runs / "remember_delays", gradient=gradient)
+        for label, group, name in (("16 others alone", alone, NAME), ("all three", mixed, "after_16_others")):
+            first, last = zip(*(_changes(vsml.load(run.path)) for run in group), strict=True)
+            values = first, last, means(group, name, "cumulative_recalled")
+            rows.append([label, gradient, *(", ".join(map(short, each)) for each in values)])
+    columns = ["change by the first pattern", "by the last pattern before recall", "recalled"]
+    return markdown(["meta-trained on", "gradient", *columns], rows)
 
 
 def _changes(algorithm: LearnedAlgorithm) -> tuple[float, float]:
@@ -275,13 +313,21 @@ def _changing(learner: Learner, tasks: Remember, params: Params, key: Key) -> tu
     return change[0], change[task.recalled.min() - 1]
 
 
-def _over_streams(stream: Stream, algorithm: LearnedAlgorithm) -> Any:
-    """What a function finds in many lifetimes: leaves [lifetimes, ...]."""
-    tasks = algorithm.experiment.tasks
-    assert isinstance(tasks, Remember)
+def _over_streams(stream: Stream, algorithm: LearnedAlgorithm, tasks: Remember | None = None) -> Any:
+    """What a function finds in many lifetimes, of meta-training unless told otherwise: leaves [lifetimes, ...]."""
+    tasks = tasks or _streams_of(algorithm)
     count = max(1, STREAMS // tasks.spec.batch)
     found = _compiled(stream, algorithm.learner, tasks)(algorithm.params, jax.random.split(jax.random.key(1), count))
     return jax.tree.map(np.asarray, found)
+
+
+def _streams_of(algorithm: LearnedAlgorithm) -> Remember:
+    """What it was meta-trained on; of several delays the one with others in between."""
+    tasks = algorithm.experiment.tasks
+    if isinstance(tasks, Mixture):
+        tasks = tasks.tasks[tasks.names.index("after_others")]
+    assert isinstance(tasks, Remember)
+    return tasks
 
 
 @functools.cache
@@ -324,23 +370,25 @@ def _rival(group: Sequence[Run], name: str, rival: str) -> str:
 
 def _further(runs: Path) -> str:
     """What a rule recalls that it was not meta-trained for."""
-    group, hebb = _in_folder(runs, "further"), _in_folder(runs, "further_hebb")
+    groups = [_in_folder(runs, folder) for folder in LEARNED_ON]
     rows = []
     for name, label in FURTHER.items():
-        recalled, plain = (
-            over_seeds(means(runs_of, name, "cumulative_recalled"))
-            if name in (runs_of[0].summary or {})["evaluations"]
+        recalled = (
+            over_seeds(means(group, name, "cumulative_recalled"))
+            if name in (group[0].summary or {})["evaluations"]
             else "-"
-            for runs_of in (group, hebb)
+            for group in groups
         )
-        rows.append([label, recalled, plain, _rival(group, name, "mean_of_the_stream")])
-    return markdown(["", "recalled", "Hebb", "mean of the stream"], rows)
+        rows.append([label, *recalled, _rival(groups[0], name, "mean_of_the_stream")])
+    return markdown(["", *LEARNED_ON.values(), "mean of the stream"], rows)
 
 
 def _digits(runs: Path) -> str:
     """Lower halves of digits, by rules that learned to remember random patterns, and by rules that did digits."""
     learned = {
         "random patterns": (_in_folder(runs, "further"), DIGITS),
+        "random patterns, three delays, short_term": (_in_folder(runs, "further_short_term"), DIGITS),
+        "random patterns, three delays, full": (_in_folder(runs, "further_full"), DIGITS),
         "random patterns that are alike": (_in_folder(runs, "further_alike"), DIGITS),
         "digits": (_in_folder(runs, "digits"), "digits"),
     }
@@ -355,6 +403,39 @@ def _digits(runs: Path) -> str:
     seeds = [f"seed {seed}" for seed in SEEDS[: len(group)]]
     below = [[label, *[value] * len(seeds)] for label, value in rivals.items()]
     return markdown(["meta-trained on", *seeds], [*rows, *below])
+
+
+def _positions(runs: Path) -> str:
+    """Recall of sixteen patterns by when they were seen."""
+    quarter = MANY // 4
+    groups = [
+        ("4 patterns, short_term", _found(runs, network="visible")),
+        ("three delays, short_term", _labelled(runs / "remember_delays", gradient="short_term")),
+        ("three delays, full", _labelled(runs / "remember_delays", gradient="full")),
+        ("Hebb, 4 patterns", _labelled(runs / "remember_rivals", learner="Hebb", difficulty="4 patterns")),
+        ("Hebb, three delays", _labelled(runs / "remember_delays", gradient="full, Hebb")),
+    ]
+    rows = []
+    for label, group in groups:
+        found = [_recalled_by_position(vsml.load(run.path)).reshape(4, quarter).mean(1) for run in group]
+        rows.append([label, *(", ".join(map(short, values)) for values in np.transpose(found))])
+    places = [f"{1 + place * quarter} to {(place + 1) * quarter}" for place in range(4)]
+    return markdown(["meta-trained on", *places], rows)
+
+
+def _recalled_by_position(algorithm: LearnedAlgorithm) -> np.ndarray:
+    """Share of the hidden numbers of each of many patterns that is recalled, in the order in which they are shown."""
+    tasks = replace(_streams_of(algorithm), snippets=MANY, delay=0)
+    right, hidden = _over_streams(_recalling, algorithm, tasks)  # [lifetimes, patterns, B, n]
+    return (right * hidden).sum((0, 2, 3)) / hidden.sum((0, 2, 3))
+
+
+def _recalling(learner: Learner, tasks: Remember, params: Params, key: Key) -> tuple[Array, Array]:
+    task_key, state_key = jax.random.split(key)
+    task = tasks.sample((), task_key)
+    outputs = unroll(learner, params, learner.initial_state(params, state_key, tasks.spec), task).outputs
+    asked = task.recalled[:, 0]
+    return (outputs * task.frames.y > 0)[asked], task.frames.hidden[asked]
 
 
 def _completed_without_memory() -> float:
@@ -458,13 +539,39 @@ def _alike(runs: Path) -> str:
 
 
 def _longer(runs: Path) -> str:
-    """The network of two ways, meta-trained for as long as the others and for four times as long."""
-    short_ones, long_ones = _found(runs, network="visible, two ways"), _in_folder(runs, "two_way")
+    """The network of two ways, meta-trained as the others, for four times as long, and through the whole stream."""
+    groups = {
+        "400 meta-steps, short_term": _found(runs, network="visible, two ways"),
+        "1,600 meta-steps, short_term": _in_folder(runs, "two_way"),
+        "400 meta-steps, full": _in_folder(runs, "two_way_full"),
+    }
     rows = [
-        [steps, *(short(value) for value in means(group, NAME, "cumulative_recalled"))]
-        for steps, group in (("400 meta-steps", short_ones), ("1,600 meta-steps", long_ones))
+        [label, *(short(value) for value in means(group, NAME, "cumulative_recalled"))]
+        for label, group in groups.items()
     ]
-    return markdown(["visible, two ways", *(f"seed {seed}" for seed in SEEDS[: len(short_ones)])], rows)
+    return markdown(["visible, two ways", *(f"seed {seed}" for seed in SEEDS[: len(rows[0]) - 1])], rows)
+
+
+def _delays(runs: Path) -> str:
+    """Recall after a wait by what was meta-trained for it, and in which way."""
+    alone, mixed = "16 others alone", "all three"
+    by_gradient = {
+        gradient: _labelled(runs / "remember_delays", gradient=gradient)
+        for gradient in ("short_term", "full", "read_only", "full, frozen synapses", "full, Hebb", "full, attention")
+    }
+    groups = {
+        (f"{alone}, 1,600 meta-steps", "short_term"): _in_folder(runs, "longer_short_term"),
+        (f"{alone}, 1,600 meta-steps", "full"): _in_folder(runs, "longer_full"),
+        (f"{alone}, from a rule for 4 patterns", "short_term"): _in_folder(runs, "after"),
+        **{(mixed, gradient): group for gradient, group in by_gradient.items()},
+    }
+    rows = [
+        [label, gradient, *(", ".join(map(short, means(group, name, "cumulative_recalled"))) for name in WAITS)]
+        for (label, gradient), group in groups.items()
+    ]
+    rivals = [_rival(by_gradient["short_term"], name, "mean_of_the_stream") for name in WAITS]
+    rows.append(["*mean of the stream*", "", *rivals])
+    return markdown(["meta-trained on", "gradient", *WAITS.values()], rows)
 
 
 def _memory() -> str:

@@ -36,7 +36,7 @@ def ship(run: Path, scores: Path, name: str, summary: str, overrides: Sequence[s
         summary=summary,
         recipe=" ".join([config.recipe, *overrides]),
         seed=experiment.seed,
-        data=tuple(_seen(share.tasks) for share in experiment.shares),
+        data=tuple(dict.fromkeys(_seen(share.tasks) for share in experiment.shares)),
         meta_parameters=sum(array.size for array in exported.arrays.values()),
         meta_steps=exported.about["step"],
         seconds=exported.about["seconds"],
