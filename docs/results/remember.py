@@ -22,6 +22,7 @@ from vsml.analysis.statistics import estimate
 from vsml.evaluation import Recalled
 from vsml.hardware import compiler_options
 from vsml.learned import LearnedAlgorithm
+from vsml.learners import AttentionMemory
 from vsml.learners.base import Learner
 from vsml.learners.unroll import unroll
 from vsml.runs.results import Run, read_results
@@ -51,7 +52,7 @@ LOADS = {"2 patterns": 2, "4 patterns": 4, "8 patterns": 8}
 DELAYS = {"4 patterns": 0, "4 patterns, then 4 others": 4, "4 patterns, then 16 others": 16}
 KNOBS = {"patterns": LOADS, "others seen since": DELAYS}
 SYNAPSES = {"learned": COLOURS[0], "frozen": COLOURS[1]}
-RIVALS = ("Hebb", "attention", "mean of the stream")
+RIVALS = ("outer product", "attention", "mean of the stream")
 """Lines in every panel."""
 SAYERS = (
     ("visible", "remember", {"network": "visible", "synapses": "learned"}),
@@ -90,17 +91,25 @@ FURTHER = {
 """Evaluations of `evaluators/remember_further.gin` on random patterns, and what they are called here."""
 LEARNED_ON = {
     "further": "4 patterns, short_term",
+    "further_as_long": "the same, 6 times the streams",
     "further_short_term": "three delays, short_term",
     "further_full": "three delays, full",
-    "further_hebb": "Hebb",
+    "further_hebb": "4 patterns, Hebb",
 }
 """What rules were meta-trained on, by the folder of their evaluations."""
+WITHOUT_LEARNING = {"outer_product": "outer product", "mean_of_the_stream": "mean of the stream"}
 WAITS = {
     "at_once": "4 patterns",
     "after_16_others": "4 patterns, then 16 others",
     "after_16_steps_of_nothing": "4 patterns, then 16 steps of nothing",
 }
 """Evaluations of `evaluators/remember_delays.gin`."""
+WAITS_OF: dict[str, dict[str, Any]] = {
+    "at_once": {"delay": 0},
+    "after_16_others": {},
+    "after_16_steps_of_nothing": {"distractors": False},
+}
+"""How the streams of each differ from those with others in between."""
 DIGITS = "halves_of_digits"
 SCORES = ("cumulative_accuracy", "final_accuracy")
 CLASSIFIERS = {
@@ -123,12 +132,14 @@ TRAININGS = {
     "after": f"{_AFTER_OTHERS} \"train.start_from='{_VISIBLE}'\"",
     "longer_short_term": f"{_AFTER_OTHERS} STEPS=1600",
     "longer_full": f"{_AFTER_OTHERS} STEPS=1600 {_FULL}",
+    "as_long": f"{_PATTERNS} STEPS=800 POPULATION=6",
     "alike": f"{_PATTERNS} tasks.Remember.correlation=0.3",
 }
 """By folder, what is asked of `vsml train`; SEED stands for every seed."""
 _FURTHER = "evaluators/remember_further.gin"
 EVALUATIONS = {
     "further": f"{_VISIBLE} {_FURTHER}",
+    "further_as_long": f"RUNS/as_long/SEED {_FURTHER}",
     "further_short_term": f"RUNS/remember_delays/gradient=short_term,seed=SEED {_FURTHER}",
     "further_full": f"RUNS/remember_delays/gradient=full,seed=SEED {_FURTHER}",
     # Hebb's rule has rates for each neuron here, and so one size.
@@ -208,20 +219,22 @@ def _recalled(runs: Path, sweep: str, *axes: str) -> dict[tuple[str, ...], dict[
     return found
 
 
-@functools.cache
 def _rivals(runs: Path) -> dict[str, dict[str, list[float]]]:
-    """Learners with other memories, and the mean of the stream, which knows all patterns but no cue."""
+    """Learners with other memories, and what needs no meta-training."""
     found = {rival: cells for (rival,), cells in _recalled(runs, "remember_rivals", "learner").items()}
-    streams: dict[str, list[float]] = {}
-    for run in read_results(runs / "remember_rivals").runs:
-        if run.labels["learner"] == "attention" and run.labels["difficulty"] not in streams:
-            algorithm = vsml.load(run.path)
-            tasks = algorithm.experiment.tasks
-            assert isinstance(tasks, Remember)
-            rival = Recalled(NAME, tasks).run(algorithm.learner, algorithm.params)
-            scores = rival.rivals["mean_of_the_stream"].scores["cumulative_recalled"]
-            streams[run.labels["difficulty"]] = [float(np.mean(scores))]
-    return {**found, "mean of the stream": streams}
+    for run in _labelled(runs / "remember_rivals", learner="attention"):
+        for rival, value in _without_learning(_streams_of(vsml.load(run.path))).items():
+            found.setdefault(rival, {})[run.labels["difficulty"]] = [value]
+    return found
+
+
+@functools.cache
+def _without_learning(tasks: Remember) -> dict[str, float]:
+    """What is recalled by the outer product, and by the mean of the stream, which knows all patterns but no cue."""
+    anyone = AttentionMemory()
+    rivals = Recalled(NAME, tasks).run(anyone, anyone.init(jax.random.key(0), tasks.spec)).rivals
+    known = [rivals[name] for name in ("outer_product", "mean_of_the_stream")]
+    return {rival.label: float(np.mean(rival.scores["cumulative_recalled"])) for rival in known}
 
 
 def _grid(runs: Path) -> str:
@@ -379,14 +392,15 @@ def _further(runs: Path) -> str:
             else "-"
             for group in groups
         )
-        rows.append([label, *recalled, _rival(groups[0], name, "mean_of_the_stream")])
-    return markdown(["", *LEARNED_ON.values(), "mean of the stream"], rows)
+        rows.append([label, *recalled, *(_rival(groups[0], name, rival) for rival in WITHOUT_LEARNING)])
+    return markdown(["", *LEARNED_ON.values(), *WITHOUT_LEARNING.values()], rows)
 
 
 def _digits(runs: Path) -> str:
     """Lower halves of digits, by rules that learned to remember random patterns, and by rules that did digits."""
     learned = {
         "random patterns": (_in_folder(runs, "further"), DIGITS),
+        "random patterns, 6 times the streams": (_in_folder(runs, "further_as_long"), DIGITS),
         "random patterns, three delays, short_term": (_in_folder(runs, "further_short_term"), DIGITS),
         "random patterns, three delays, full": (_in_folder(runs, "further_full"), DIGITS),
         "random patterns that are alike": (_in_folder(runs, "further_alike"), DIGITS),
@@ -398,6 +412,7 @@ def _digits(runs: Path) -> str:
     rivals = {
         "*the mean image*": _rival(group, DIGITS, "mean_snippet"),
         "*the mean of the four images*": _rival(group, DIGITS, "mean_of_the_stream"),
+        "*outer product of the four images*": _rival(group, DIGITS, "outer_product"),
         "*least squares from the upper half, without memory*": short(_completed_without_memory()),
     }
     seeds = [f"seed {seed}" for seed in SEEDS[: len(group)]]
@@ -569,8 +584,9 @@ def _delays(runs: Path) -> str:
         [label, gradient, *(", ".join(map(short, means(group, name, "cumulative_recalled"))) for name in WAITS)]
         for (label, gradient), group in groups.items()
     ]
-    rivals = [_rival(by_gradient["short_term"], name, "mean_of_the_stream") for name in WAITS]
-    rows.append(["*mean of the stream*", "", *rivals])
+    others = _streams_of(vsml.load(by_gradient["short_term"][0].path))
+    known = [_without_learning(replace(others, **knobs)) for knobs in WAITS_OF.values()]
+    rows += [[f"*{rival}*", "", *(short(values[rival]) for values in known)] for rival in known[0]]
     return markdown(["meta-trained on", "gradient", *WAITS.values()], rows)
 
 

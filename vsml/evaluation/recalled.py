@@ -1,11 +1,19 @@
-"""What is recalled of snippets, beside answers that ignore the cue, and pictures of some recalls.
+"""What is recalled of snippets, beside answers that ignore the cue and a memory that needs no learning, and pictures.
 
     mean snippet          y^ = mean over all recalls of all lifetimes of y, number by number
     mean of the stream    y^ = mean over all recalls of the stream itself; ties go to the first that is asked for
+    outer product         h  = sum_t x_t (x_t . cue) over all that was seen before and is no cue
+                          y^ = h / (|cue|^2 + P - 1), P of them
 
-Where snippets are binary, y^ is the log-odds of that mean. Both are chosen in hindsight, on the very lifetimes. Who is
-above the mean snippet has kept something of a stream; only who is above the mean of the stream can tell its snippets
-apart.
+Where snippets are binary, y^ is the log-odds of that mean, and of the outer product 2 h / (P - 1), what h says under
+crosstalk that is normal. Both means are chosen in hindsight, on the very lifetimes. Who is above the mean snippet has
+kept something of a stream; who is above the mean of the stream tells its snippets apart.
+
+The outer product is Hebb's rule with nothing to choose: one step from the cue, nothing forgotten; ties go to what was
+seen later. At the f-th frame of a snippet it is that of x_(t + f) and x_t.
+
+Source of the outer product: Hopfield 1982, "Neural networks and physical systems with emergent collective computational
+abilities".
 """
 
 from __future__ import annotations
@@ -31,6 +39,7 @@ CERTAIN = 0.01
 """A mean snippet says nothing with a probability nearer to 0 or 1 than this."""
 
 _TIE = 1e-6
+_LATER = 1e-5
 
 
 class Recalls(NamedTuple):
@@ -79,16 +88,44 @@ class Answering:
 
 
 @dataclass(frozen=True)
+class OuterProduct:
+    """A lifetime of the outer products of all that was seen."""
+
+    def __call__(self, spec: TaskSpec, shared: Any, task: Task, key: Key) -> Outcomes:
+        """`Outcomes` with leaves [T]."""
+        assert isinstance(task, RememberTask)
+        y = task.frames.y
+        seen = task.frames.x.reshape(y.shape).at[task.recalled.ravel()].set(0.0)
+        steps = jnp.arange(len(y))
+
+        def answers(asked: Array) -> Array:
+            """Of one snippet, whose recall is at the steps `asked` [F]: [F, B, n]."""
+            before = seen * (steps < asked[0])[:, None, None]
+            cue = task.frames.x.reshape(y.shape)[asked[0]]
+            overlaps = jnp.einsum("tbn,bn->tb", before, cue) * (1 + _LATER * steps)[:, None]
+            shifted = [jnp.pad(before[f:], ((0, f), (0, 0), (0, 0))) for f in range(len(asked))]
+            fields = jnp.stack([jnp.einsum("tb,tbn->bn", overlaps, later) for later in shifted])
+            others = jnp.any(before != 0, axis=-1).sum(0)[None, :, None] - 1.0
+            if isinstance(task, BinaryRememberTask):
+                most = jnp.log((1 - CERTAIN) / CERTAIN)
+                return jnp.clip(2 * fields / jnp.maximum(others, 1), -most, most)
+            return fields / jnp.maximum(jnp.square(cue).sum(-1)[None, :, None] + others, 1)
+
+        found = jax.vmap(answers)(task.recalled)
+        return outcomes_of(task, jnp.zeros_like(y).at[task.recalled].set(found), ())
+
+
+@dataclass(frozen=True)
 class Recalled(Online):
     """Runs lifetimes of `tasks.Remember`.
 
     Attributes:
-      mean_snippet: whether the mean snippet and the mean of the stream stand beside.
+      beside: whether the mean snippet, the mean of the stream and the outer product stand beside.
       pictured: recalls that are shown as pictures: what was written, the cue, and what is recalled.
     """
 
     headline: str = "cumulative_recalled"
-    mean_snippet: bool = True
+    beside: bool = True
     pictured: int = 8
 
     def __post_init__(self) -> None:
@@ -111,16 +148,17 @@ class Recalled(Online):
         outcomes, recalls = run_lifetimes(Recalling(learner, self.pictured), jax.device_get(params), *given)
         found = self.evaluation(outcomes)
         rivals = {}
-        if self.mean_snippet:
+        if self.beside:
             mean = recalls.mean.mean(0)
             rivals["mean_snippet"] = _rival("mean snippet", run_lifetimes(Answering(), mean, *given))
             of_stream = run_lifetimes(Answering(of_stream=True), mean, *given)
             rivals["mean_of_the_stream"] = _rival("mean of the stream", of_stream)
+            rivals["outer_product"] = _rival("outer product", run_lifetimes(OuterProduct(), (), *given))
         return replace(found, rivals=rivals, pictures={"recalls": self._picture(recalls)})
 
     def interim(self) -> Self:
         """On fewer lifetimes and without the rivals, which do not depend on V_M."""
-        return replace(super().interim(), mean_snippet=False)
+        return replace(super().interim(), beside=False)
 
     def _picture(self, recalls: Any) -> Picture:
         """Of the first lifetime: images as they are, other snippets as a row of numbers."""
