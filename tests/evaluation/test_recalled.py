@@ -117,7 +117,7 @@ def test_the_outer_product_equals_explicit_loops(how):
 
 
 def test_the_outer_product_recalls_what_hopfield_networks_recall():
-    """4 patterns, 8 numbers shown: three others add the sum of 24 signs to a field of 8, and half of the ties are right."""
+    """4 patterns, 8 numbers shown: three others add the sum of 24 signs to a field of 8; half of the ties count."""
     tasks = Remember(size=16, snippets=4, batch=8)
     found = Recalled("a", tasks, lifetimes=32).run(LEARNER, LEARNER.init(jax.random.key(0), tasks.spec))
     right = sum(math.comb(24, k) for k in range(25) if 2 * k - 24 > -8)

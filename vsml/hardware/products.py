@@ -8,6 +8,7 @@ sub-RNN states with weights (`product`), so that one can see what it would do.
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager
 from typing import Literal
 
@@ -41,9 +42,10 @@ def product(columns: Array, inputs: Array) -> Array:
     Columns with columns: XLA's CPU compiler has a faster routine for that, if the columns lie in memory so. The
     precision is that of the context.
     """
-    flat = inputs.reshape(len(inputs), -1)
+    rows, *units = inputs.shape
+    flat = inputs.reshape(rows, math.prod(units))
     found = jax.lax.dot_general(_rounded(columns), _rounded(flat), (((0,), (0,)), ((), ())))
-    return found.reshape(-1, *inputs.shape[1:])
+    return found.reshape(columns.shape[1], *units)
 
 
 def product_of_few(columns: Array, inputs: Array) -> Array:
