@@ -36,7 +36,7 @@ def noted(path: Path, step: int, *overrides: str, data: dict[str, str] = DATA, d
 
 
 def test_a_start_that_changes_nothing_adds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(history.time, "strftime", lambda form: "2026-11-21 12:00:00 +0000")  # a second may pass
+    monkeypatch.setattr(history.time, "strftime", lambda *_: "2026-11-21 12:00:00 +0000")  # a second may pass
     first = noted(tmp_path, 0, "STEPS=6")
     assert len(first) == 1
     assert (first[0]["step"], first[0]["changes"], first[0]["data"]) == (0, [], DATA)
